@@ -1,0 +1,214 @@
+"""Every error plb raises, as one tree.
+
+PlbError
+├── ConfigError             a file, variable or option is wrong; carries all problems
+├── PluginError             a plugin cannot be used
+│   ├── PluginNotFound      no installed plugin has that name
+│   ├── PluginConflict      two plugins claim one name
+│   └── PluginContractError a plugin broke its protocol
+└── RequestError            one question could not be answered
+    ├── UnknownModel        nothing serves the requested model
+    ├── NoBackendAvailable  nothing is open, or the attempts are used up
+    ├── AlgorithmFailed     an algorithm raised or chose something impossible
+    ├── NoAnswer            a healthy backend has no answer; the next one is tried
+    └── BackendError        counts against the backend
+        ├── BackendTimeout
+        ├── BackendUnreachable
+        ├── BackendRefused      .status
+        ├── BackendBusy         .retry_after_s; load, not sickness
+        ├── BackendMisconfigured  wrong key or endpoint; never retried
+        └── BadAnswer           malformed, oversized, cut or empty
+
+Messages never contain a question, an answer or a key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plb_core.types import Problem
+
+NoAnswerReason = Literal[
+    "not_found", "invalid_request", "context_length", "content_filter"
+]
+
+
+class PlbError(Exception):
+    """Any error that plb raises on purpose.
+
+    `code` is the stable name shown in HTTP bodies, logs and docs.
+    """
+
+    code: ClassVar[str] = "plb_error"
+
+
+class ConfigError(PlbError):
+    """The configuration cannot be used; nothing was started or changed.
+
+    `problems` holds all of them, in file order.
+    """
+
+    code = "config_error"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class PluginError(PlbError):
+    """A plugin cannot be used. `plugin` is its name."""
+
+    code = "plugin_error"
+
+    def __init__(self, plugin: str, message: str) -> None:
+        self.plugin = plugin
+        super().__init__(message)
+
+
+class PluginNotFound(PluginError):
+    """No installed plugin of the wanted kind has that name."""
+
+    code = "plugin_not_found"
+
+
+class PluginConflict(PluginError):
+    """Two plugins claim one name; the message names both."""
+
+    code = "plugin_conflict"
+
+
+class PluginContractError(PluginError):
+    """A plugin's import, registration or return value broke its protocol."""
+
+    code = "plugin_contract_error"
+
+
+class RequestError(PlbError):
+    """One question could not be answered. `request_id` is "" before one exists."""
+
+    code = "request_error"
+    request_id: str = ""
+
+
+class UnknownModel(RequestError):
+    """Nothing serves the requested model name. `known` lists what is served."""
+
+    code = "model_not_found"
+
+    def __init__(self, model: str, known: Sequence[str] = ()) -> None:
+        self.model = model
+        self.known = tuple(known)
+        hint = f"; served here: {', '.join(self.known)}" if self.known else ""
+        super().__init__(f"no backend serves the model {model[:200]!r}{hint}")
+
+
+class NoBackendAvailable(RequestError):
+    """Nothing is open, or every permitted attempt failed.
+
+    `retry_after_s` is the shortest known wait in seconds, or None.
+    `busy` is True when load, not failure, closed every backend.
+    The first attempt's error is the `__cause__`.
+    """
+
+    code = "no_backend_available"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, busy: bool = False
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        self.busy = busy
+        super().__init__(message)
+
+
+class AlgorithmFailed(RequestError):
+    """An algorithm raised, or its choice was not one of the candidates."""
+
+    code = "algorithm_failed"
+
+    def __init__(self, algorithm: str, message: str) -> None:
+        self.algorithm = algorithm
+        super().__init__(f"algorithm {algorithm!r}: {message}")
+
+
+class NoAnswer(RequestError):
+    """A healthy backend has no answer to this question.
+
+    `reason` says why: nothing found, the request is invalid for this backend, the
+    context is too long, or a content filter declined. Never counted as a failure.
+    """
+
+    code = "no_answer"
+
+    def __init__(self, message: str, *, reason: NoAnswerReason = "not_found") -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class BackendError(RequestError):
+    """A backend failed.
+
+    `retryable` allows another attempt, `sent` is False only when provably not one
+    byte of the request left (so nothing can have been billed), `retry_after_s` is
+    the wait the backend asked for. `backend` is filled in by the core.
+    """
+
+    code = "backend_error"
+    retryable: bool = True
+    backend: str = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool = True,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.sent = sent
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class BackendTimeout(BackendError):
+    """No answer, first byte or next byte within its limit."""
+
+    code = "backend_timeout"
+
+
+class BackendUnreachable(BackendError):
+    """No connection: refused, reset, name not resolved, TLS refused."""
+
+    code = "backend_unreachable"
+
+
+class BackendRefused(BackendError):
+    """The backend answered with an error. `status` is its HTTP status."""
+
+    code = "backend_refused"
+
+    def __init__(
+        self, message: str, *, status: int, retry_after_s: float | None = None
+    ) -> None:
+        self.status = status
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
+class BackendBusy(BackendError):
+    """The backend asks for less traffic (429 or its own limit): load, not sickness."""
+
+    code = "backend_busy"
+
+
+class BackendMisconfigured(BackendError):
+    """A wrong key, endpoint or model name in plb's own configuration."""
+
+    code = "backend_misconfigured"
+    retryable = False
+
+
+class BadAnswer(BackendError):
+    """The answer is malformed, too large, cut short, or a failure behind a 200."""
+
+    code = "bad_answer"

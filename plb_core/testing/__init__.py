@@ -1,0 +1,1 @@
+"""Fakes, conformance contracts and backend emulators, for plb's and plugins' tests."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
@@ -51,7 +52,8 @@ class BuildContext:
     (empty while backends themselves are built), `models` the names this backend
     serves. `now` is a monotonic clock in seconds, `rng` an own seeded random source,
     `log` a loguru logger bound to the name. `algorithm(name)` returns another
-    configured algorithm, for composites; a cycle is refused.
+    configured algorithm, for composites; a cycle is refused. Relative paths in settings
+    start from `folder`, where the configuration file lies.
     """
 
     name: str
@@ -61,6 +63,7 @@ class BuildContext:
     backends: tuple[BackendInfo, ...]
     models: ModelMap
     algorithm: Callable[[str], Algorithm]
+    folder: Path = Path()
 
 
 @attrs.frozen

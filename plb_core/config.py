@@ -9,205 +9,26 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import date
-from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from plb_core.errors import ConfigError
-from plb_core.settings import at_least, doc, positive
-from plb_core.structure import Problems, nearest, read_settings
-from plb_core.types import Knowledge, ModelMap, Price, Problem
-
-Kind = Literal[
-    "algorithm",
-    "backend",
-    "classifier",
-    "command",
-    "cost_scorer",
-    "health_check",
-    "listener",
-    "quality_scorer",
-    "service",
-]
-
-INSTANCE_KINDS: Final[tuple[Kind, ...]] = (
-    "algorithm",
-    "classifier",
-    "cost_scorer",
-    "health_check",
-    "listener",
-    "quality_scorer",
-    "service",
+from plb_core.sections import (
+    AUTO,
+    INSTANCE_KINDS,
+    BackendTable,
+    Kind,
+    PluginPolicy,
+    Route,
+    Routing,
+    Track,
 )
-"""Kinds whose instances have sections `[KIND.NAME]` with nothing but settings."""
+from plb_core.structure import Problems, nearest, read_settings
+from plb_core.types import ModelMap, Problem
 
 _Section = TypeVar("_Section")
-
-AUTO: Final = "auto"
-"""The model name that leaves everything to plb."""
-
-
-@attrs.frozen
-class Routing:
-    """`[routing]`: what holds for every request."""
-
-    track: str = attrs.field(
-        default="", metadata=doc("The track for `auto`; needed when there are several.")
-    )
-    deadline_s: float = attrs.field(
-        default=120.0,
-        validator=positive,
-        metadata=doc("Seconds one question may take, all attempts together."),
-    )
-    max_attempts: int = attrs.field(
-        default=3,
-        validator=at_least(1),
-        metadata=doc("Backends asked for one question before giving up."),
-    )
-    classifier: str = attrs.field(
-        default="", metadata=doc("The query classifier; empty: none narrows.")
-    )
-    cost_scorer: str = attrs.field(
-        default="", metadata=doc("The cost scorer; empty: costs stay unknown.")
-    )
-    quality_scorer: str = attrs.field(
-        default="", metadata=doc("The quality scorer; empty: nothing is scored.")
-    )
-    health_check: str = attrs.field(
-        default="", metadata=doc("The active health check; empty: none probes.")
-    )
-
-
-@attrs.frozen
-class PluginPolicy:
-    """`[plugins]`: which installed distributions may provide plugins."""
-
-    allow: tuple[str, ...] | None = attrs.field(
-        default=None,
-        metadata=doc(
-            "Distributions, as `name` or `name==version`, whose plugins may be used;"
-            " absent: every installed one that the configuration names."
-        ),
-    )
-
-
-@attrs.frozen
-class PriceTable:
-    """`[backend.NAME.price]`: prices in US dollars."""
-
-    input_usd_per_mtok: float = attrs.field(
-        default=0.0,
-        validator=at_least(0),
-        metadata=doc("US dollars per million input tokens."),
-    )
-    output_usd_per_mtok: float = attrs.field(
-        default=0.0,
-        validator=at_least(0),
-        metadata=doc("US dollars per million output tokens."),
-    )
-    request_usd: float = attrs.field(
-        default=0.0, validator=at_least(0), metadata=doc("US dollars per request.")
-    )
-    search_usd: float = attrs.field(
-        default=0.0, validator=at_least(0), metadata=doc("US dollars per web search.")
-    )
-    as_of: date | None = attrs.field(
-        default=None, metadata=doc("The day on which these prices were true.")
-    )
-
-    def price(self) -> Price:
-        """Return integer prices, rounded up to a whole micro-dollar."""
-        return Price(
-            _micro(self.input_usd_per_mtok),
-            _micro(self.output_usd_per_mtok),
-            _micro(self.request_usd),
-            _micro(self.search_usd),
-            self.as_of,
-        )
-
-
-@attrs.frozen
-class BackendTable:
-    """Keys that every `[backend.NAME]` has besides its plugin's own."""
-
-    plugin: str = attrs.field(
-        default="", metadata=doc("The backend plugin; default: the section's name.")
-    )
-    priority: int = attrs.field(
-        default=1,
-        validator=at_least(1),
-        metadata=doc("Tier: 1 is tried first, 2 when nothing of tier 1 is left."),
-    )
-    weight: float = attrs.field(
-        default=1.0,
-        validator=at_least(0),
-        metadata=doc("Share of traffic relative to others, for weighted algorithms."),
-    )
-    timeout_s: float = attrs.field(
-        default=60.0,
-        validator=positive,
-        metadata=doc("Seconds one attempt on this backend may take."),
-    )
-    max_in_flight: int | None = attrs.field(
-        default=None,
-        validator=at_least(1),
-        metadata=doc("Requests at once; default: what the plugin declares safe."),
-    )
-    region: str = attrs.field(
-        default="", metadata=doc("Where the backend is, for `geographic`.")
-    )
-    coordinates: tuple[float, float] | None = attrs.field(
-        default=None, metadata=doc("Latitude and longitude in degrees, instead.")
-    )
-    knowledge: Knowledge | None = attrs.field(
-        default=None, metadata=doc("What it knows best; default: the plugin's.")
-    )
-    capabilities: tuple[str, ...] | None = attrs.field(
-        default=None, metadata=doc("What it can do; default: the plugin's.")
-    )
-    models: Mapping[str, str] = attrs.field(
-        factory=dict,
-        metadata=doc(
-            "Model names it serves: requested name, or pattern with `*` = name sent"
-            ' upstream; "*" sends the requested name.'
-        ),
-    )
-    price: PriceTable | None = attrs.field(
-        default=None, metadata=doc("Prices; default: the plugin's.")
-    )
-
-
-@attrs.frozen
-class Track:
-    """`[track.NAME]`: a way of choosing among backends."""
-
-    algorithm: str = attrs.field(
-        metadata=doc("The algorithm: a section `[algorithm.NAME]` or a plugin.")
-    )
-    fallback_algorithms: tuple[str, ...] = attrs.field(
-        default=(), metadata=doc("Algorithms that choose, in order, when it fails.")
-    )
-    backends: tuple[str, ...] | None = attrs.field(
-        default=None, metadata=doc("The backends it uses; default: all.")
-    )
-
-
-@attrs.frozen
-class Route:
-    """`[route."MODEL"]`: special treatment for one requested model name."""
-
-    track: str | None = attrs.field(
-        default=None, metadata=doc("The track; default: the one of `[routing]`.")
-    )
-    algorithm: str | None = attrs.field(
-        default=None, metadata=doc("The algorithm, instead of the track's.")
-    )
-    tiers: tuple[tuple[str, ...], ...] | None = attrs.field(
-        default=None, metadata=doc("Backends by tier, instead of their `priority`.")
-    )
 
 
 @attrs.frozen
@@ -342,9 +163,7 @@ class _Reader:
         for name, table in self.tables("backend").items():
             own = {key: value for key, value in table.items() if key in common}
             rest = {key: value for key, value in table.items() if key not in common}
-            section = read_settings(
-                BackendTable, own, ("backend", name), self.problems
-            )
+            section = read_settings(BackendTable, own, ("backend", name), self.problems)
             section = section or BackendTable(plugin=str(table.get("plugin", "")))
             instance = Instance("backend", name, section.plugin or name, rest)
             made[name] = BackendSection(section, instance)
@@ -370,6 +189,18 @@ def _check_names(config: Config) -> None:
     if not config.tracks:
         problems.add((), "no [track.NAME] section: nothing chooses an algorithm")
     _check_default_track(config)
+    _check_references(config)
+    for kind, names in (("track", config.tracks), ("route", config.routes)):
+        for name in names:
+            if name == AUTO:
+                problems.add((kind, name), f"the name {AUTO!r} is reserved")
+            elif kind == "track" and name in config.routes:
+                message = f"[track.{name}] has the same name: a request is ambiguous"
+                problems.add(("route", name), message)
+
+
+def _check_references(config: Config) -> None:
+    problems = config.problems
     for name, track in config.tracks.items():
         for index, backend in enumerate(track.backends or ()):
             key = ("track", name, "backends", index)
@@ -384,13 +215,6 @@ def _check_names(config: Config) -> None:
                 _check_known(problems, place, backend, config.backends, "backend")
         if route.tiers is not None and not all(route.tiers):
             problems.add(("route", name, "tiers"), "a tier is empty")
-    for kind, names in (("track", config.tracks), ("route", config.routes)):
-        for name in names:
-            if name == AUTO:
-                problems.add((kind, name), f"the name {AUTO!r} is reserved")
-            elif kind == "track" and name in config.routes:
-                message = f"[track.{name}] has the same name: a request is ambiguous"
-                problems.add(("route", name), message)
 
 
 def _check_default_track(config: Config) -> None:
@@ -414,9 +238,3 @@ def _check_known(
     if name not in known:
         message = f"there is no [{kind}.{name}]{nearest(name, known)}"
         problems.add(key, message)
-
-
-def _micro(usd: float) -> int:
-    """Return micro-dollars, rounded up: a price is never understated."""
-    micro = Decimal(repr(usd)) * 1_000_000
-    return int(micro.to_integral_value(ROUND_CEILING))

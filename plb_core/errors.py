@@ -8,6 +8,7 @@ PlbError
 │   └── PluginContractError a plugin broke its protocol
 └── RequestError            one question could not be answered
     ├── UnknownModel        nothing serves the requested model
+    ├── UnknownRequest      no such request is remembered
     ├── NoBackendAvailable  nothing is open, or the attempts are used up
     ├── AlgorithmFailed     an algorithm raised or chose something impossible
     ├── NoAnswer            a healthy backend has no answer; the next one is tried
@@ -103,6 +104,12 @@ class UnknownModel(RequestError):
         self.known = tuple(known)
         hint = f"; served here: {', '.join(self.known)}" if self.known else ""
         super().__init__(f"no backend serves the model {model[:200]!r}{hint}")
+
+
+class UnknownRequest(RequestError):
+    """No request of that id is remembered; only recent ones are."""
+
+    code = "request_not_found"
 
 
 class NoBackendAvailable(RequestError):

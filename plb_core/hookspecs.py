@@ -36,7 +36,7 @@ PROJECT = "plb"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-Built = TypeVar("Built", covariant=True)
+Built_co = TypeVar("Built_co", covariant=True)
 
 
 @attrs.frozen
@@ -67,7 +67,7 @@ class BuildContext:
 
 
 @attrs.frozen
-class Provider(Generic[Built]):
+class Provider(Generic[Built_co]):
     """What a plugin offers under one name.
 
     `name` equals the entry point's name and the name in TOML. `settings` is an attrs
@@ -79,7 +79,7 @@ class Provider(Generic[Built]):
 
     name: str
     # Any: each provider's build takes its own settings class, checked at load.
-    build: Callable[[Any, BuildContext], Built]
+    build: Callable[[Any, BuildContext], Built_co]
     settings: type = NoSettings
     summary: str = ""
 

@@ -42,8 +42,22 @@ class Problems:
                 break
         self.found.append(Problem(message, self.file, line, dotted(key)))
 
+    def copy(self) -> Problems:
+        """Return a collection that starts with the same problems."""
+        twin = Problems(self.file)
+        twin.found = list(self.found)
+        twin._lines = self._lines
+        return twin
+
+    def knows(self, key: Path) -> bool:
+        """Whether the document has that very key."""
+        return key in self._lines
+
     def add_foreign(self, error: ConfigError, key: Path) -> None:
-        """Note what a plugin complained about while it was built from `key`."""
+        """Note what a plugin complained about while it was built from `key`.
+
+        A problem's own key is dotted and complete, or empty for `key` itself.
+        """
         for problem in error.problems:
             own = tuple(problem.key.split(".")) if problem.key else key
             self.add(own, problem.message)

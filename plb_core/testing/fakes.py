@@ -9,7 +9,7 @@ import attrs
 from loguru import logger
 
 from plb_core.candidate import Candidate
-from plb_core.hookspecs import BuildContext
+from plb_core.hookspecs import BuildContext, Provider, hookimpl
 from plb_core.types import (
     Answer,
     BackendInfo,
@@ -24,7 +24,7 @@ from plb_core.types import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from plb_core.protocols import Algorithm
+    from plb_core.protocols import Algorithm, Backend
     from plb_core.types import Query
 
 
@@ -172,3 +172,22 @@ class FakeBackend:
             failure = self.failures.pop(0)
             if failure is not None:
                 raise failure
+
+
+class FakePlugin:
+    """Hands ready-made backends to a balancer: `Balancer(config, plugins=[…])`.
+
+    Each keyword names a backend plugin, so `[backend.a]` finds `FakePlugin(a=…)`.
+    """
+
+    def __init__(self, **backends: Backend) -> None:
+        self.backends = backends
+
+    @hookimpl
+    def plb_register_backend(self) -> Sequence[Provider[Backend]]:
+        """Offer each backend under its keyword."""
+
+        def provider(name: str, backend: Backend) -> Provider[Backend]:
+            return Provider(name, lambda _settings, _context: backend)
+
+        return [provider(name, backend) for name, backend in self.backends.items()]

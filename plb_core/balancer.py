@@ -1,0 +1,335 @@
+"""The balancer: the one way in for applications, the gateway and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import attrs
+from loguru import logger
+
+from plb_core.attempts import Request
+from plb_core.build import build_plan
+from plb_core.config import Config, read_file
+from plb_core.errors import BadAnswer, UnknownRequest
+from plb_core.health import HealthMonitor
+from plb_core.history import Attempt, History, Trace
+from plb_core.lease import Lease
+from plb_core.loader import Loader
+from plb_core.replies import EmbeddingsReply, Reply
+from plb_core.stream import ReplyStream
+from plb_core.types import Answer, Decision, Embeddings, Event, Query, Rating
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from plb_core.plan import Plan
+    from plb_core.protocols import Backend, Classifier
+
+_UNCLASSIFIED = Decision("either", "general", 0.0)
+
+
+class Balancer:
+    """Routes questions to backends by one plan, which can be replaced while it runs.
+
+    `plugins` are plugin objects the application hands over besides the installed
+    ones. `seed` makes every random choice reproducible. Raises `ConfigError` or
+    `PluginError` when the configuration cannot be used.
+
+    One balancer belongs to one event loop. `candidates` shows the live backends; an
+    application may change a candidate's `weight` at any time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        plugins: Sequence[object] = (),
+        seed: int | None = None,
+    ) -> None:
+        self._rng = random.Random(seed)
+        self._now = time.monotonic
+        self._loader = Loader(config.plugins, plugins)
+        self._plan = build_plan(config, self._loader, now=self._now, rng=self._rng)
+        self._history = History()
+        self._monitor: HealthMonitor | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        plugins: Sequence[object] = (),
+        seed: int | None = None,
+    ) -> Balancer:
+        """Return a balancer for a TOML file."""
+        return cls(read_file(path), plugins=plugins, seed=seed)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the next request will use."""
+        return self._plan
+
+    async def start(self) -> None:
+        """Open the backends and begin health checks."""
+        await _start(self._plan.backends.values())
+        self._watch()
+
+    async def close(self) -> None:
+        """Stop health checks and close the backends."""
+        if self._monitor is not None:
+            await self._monitor.stop()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await _close(self._plan.backends.values())
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def ask(self, query: Query | str) -> Reply:
+        """Return the answer of the first backend that has one.
+
+        Raises `UnknownModel`, `NoAnswer`, `NoBackendAvailable` or `AlgorithmFailed`.
+        Cancelling the call cancels the backend's.
+        """
+        request = self._request(query)
+        asked = request.query
+
+        async def call(backend: Backend, timeout_s: float) -> Answer:
+            answer = await backend.ask(asked, timeout_s)
+            if not isinstance(answer, Answer):
+                raise BadAnswer(f"the plugin returned a {type(answer).__name__}")
+            return answer
+
+        attempt, answer = await request.run(call)
+        return self._answered(request, attempt, answer, None)
+
+    def stream(self, query: Query | str) -> ReplyStream:
+        """Return the answer as it comes; see `ReplyStream`."""
+        return ReplyStream(self._request(query, "stream"), self._answered)
+
+    async def embed(self, query: Query, inputs: Sequence[str]) -> EmbeddingsReply:
+        """Return one vector per input from a backend that has embeddings.
+
+        `query` says where to send it (`model`, `session`, …); its text is not used.
+        """
+        request = self._request(query, "embeddings")
+
+        async def call(backend: Backend, timeout_s: float) -> Embeddings:
+            # `pool` admits only backends that declare "embeddings".
+            made = await backend.embed(request.query, inputs, timeout_s)  # type: ignore[attr-defined]
+            if not isinstance(made, Embeddings) or len(made.vectors) != len(inputs):
+                raise BadAnswer("the plugin did not return one vector per input")
+            return made
+
+        attempt, embeddings = await request.run(call)
+        cost = None
+        scorer = self._plan.cost_scorer
+        if scorer is not None and embeddings.usage is not None:
+            cost = scorer.actual(embeddings.usage, attempt.candidate.info)
+        request.finish(attempt, "answer", usage=embeddings.usage, cost_micro_usd=cost)
+        total_s = self._now() - request.started_s
+        return EmbeddingsReply(
+            request.trace.request_id,
+            embeddings,
+            attempt.candidate.name,
+            request.pool.track.name,
+            attempt.named.name,
+            attempt.number,
+            total_s,
+            total_s - request.waited_s,
+            cost,
+        )
+
+    def lease(self, query: Query | str) -> Lease:
+        """Choose a backend and hold a slot of it; see `Lease`."""
+        return Lease(self._request(query), self._answered)
+
+    def rate(self, request_id: str, dimensions: Mapping[str, float]) -> None:
+        """Take a later verdict on an answer in: {dimension: 0..1}, at least one.
+
+        Raises `UnknownRequest` when no answer of that id is remembered, `ValueError`
+        for a value outside 0..1.
+        """
+        if not dimensions or not all(0.0 <= x <= 1.0 for x in dimensions.values()):
+            raise ValueError("a rating needs at least one value, each from 0 to 1")
+        trace = self._history.find(request_id)
+        attempt = next((a for a in trace.attempts if a.result == "answer"), None)
+        if attempt is None:
+            raise UnknownRequest(f"request {request_id[:64]!r} has no answer to rate")
+        rating = Rating(
+            request_id,
+            attempt.candidate.name,
+            attempt.named.name,
+            trace.kind,
+            dict(dimensions),
+            attempt.choice.via,
+        )
+        attempt.candidate.rate(rating)
+        for named in trace.track.observers:
+            named.rate(rating)
+
+    def explain(self, request_id: str) -> dict[str, object]:
+        """Return why a recent request went where it went, JSON-safe.
+
+        Raises `UnknownRequest`.
+        """
+        return self._history.find(request_id).explanation()
+
+    def ready(self) -> bool:
+        """Whether some backend of the default track is open."""
+        now_s = self._now()
+        return any(
+            each.health != "unhealthy" and each.closed_until_s <= now_s
+            for tier in self._plan.track.tiers
+            for each in tier
+        )
+
+    async def apply(self, config: Config) -> None:
+        """Replace the plan; running requests finish on the old one.
+
+        Raises `ConfigError` or `PluginError` and changes nothing when the new
+        configuration cannot be used.
+        """
+        old = self._plan
+        new = build_plan(
+            config, self._loader, now=self._now, rng=self._rng, previous=old
+        )
+        kept = set(map(id, old.backends.values()))
+        await _start(b for b in new.backends.values() if id(b) not in kept)
+        if self._monitor is not None:
+            await self._monitor.stop()
+        self._plan = new
+        self._watch()
+        used = set(map(id, new.backends.values()))
+        for name, backend in old.backends.items():
+            if id(backend) not in used:
+                self._let_go(name, backend, old)
+        self._announce(Event("plan_applied", {"backends": list(new.backends)}))
+
+    def _request(self, query: Query | str, need: str = "") -> Request:
+        plan = self._plan
+        if isinstance(query, str):
+            query = Query(query)
+        decision = _UNCLASSIFIED
+        if plan.classifier is not None and not query.kind and query.text:
+            decision = _classify(plan.classifier, query)
+        if not query.kind:
+            query = attrs.evolve(query, kind=decision.kind)
+        needs = query.needs | {need} if need else query.needs
+        pool = plan.pool(query.model, needs, decision.wanted)
+        trace = Trace(
+            f"req_{self._rng.getrandbits(64):016x}",
+            query.model,
+            query.kind,
+            decision.wanted,
+            decision.reason,
+            pool.track,
+        )
+        self._history.add(trace)
+        return Request(plan, query, pool, trace, self._now)
+
+    def _answered(
+        self, request: Request, attempt: Attempt, answer: Answer, ttft_s: float | None
+    ) -> Reply:
+        """Score an answer, close its attempt and return the reply."""
+        plan = request.plan
+        cost = answer.cost_micro_usd
+        if cost is None and plan.cost_scorer is not None:
+            info = attempt.candidate.info
+            if answer.usage is not None:
+                cost = plan.cost_scorer.actual(answer.usage, info)
+            else:
+                cost = plan.cost_scorer.estimate(request.query, info)
+        quality = None
+        if plan.quality_scorer is not None:
+            quality = plan.quality_scorer.score(request.query, answer)
+        request.finish(
+            attempt,
+            "answer",
+            ttft_s=ttft_s,
+            usage=answer.usage,
+            cost_micro_usd=cost,
+            quality=quality,
+        )
+        total_s = self._now() - request.started_s
+        return Reply(
+            request.trace.request_id,
+            answer,
+            attempt.candidate.name,
+            request.pool.track.name,
+            attempt.named.name,
+            attempt.number,
+            total_s,
+            total_s - request.waited_s,
+            cost,
+            quality,
+        )
+
+    def _watch(self) -> None:
+        self._monitor = HealthMonitor(
+            self._plan,
+            announce=self._announce,
+            rng=random.Random(self._rng.getrandbits(64)),
+        )
+        self._monitor.start()
+
+    def _announce(self, event: Event) -> None:
+        logger.info("{}: {}", event.name, dict(event.data))
+        self._loader.announce(event)
+
+    def _let_go(self, name: str, backend: Backend, plan: Plan) -> None:
+        """Close a backend that the new plan no longer has, once it is idle."""
+
+        async def wait() -> None:
+            candidate = plan.candidates[name]
+            # Polled: a hook in the hot path for this rare moment would cost more.
+            while candidate.in_flight:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            await _close([backend])
+
+        task = asyncio.create_task(wait(), name=f"plb closing {name}")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+
+def _classify(classifier: Classifier, query: Query) -> Decision:
+    try:
+        return classifier.classify(query)
+    except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
+        logger.error("the classifier failed with {}", type(error).__name__)
+        return _UNCLASSIFIED
+
+
+async def _start(backends: Iterable[Backend]) -> None:
+    """Start all, or none: on the first failure the started ones are closed."""
+    started: list[Backend] = []
+    try:
+        for backend in backends:
+            await backend.start()
+            started.append(backend)
+    except BaseException:
+        await _close(started)
+        raise
+
+
+async def _close(backends: Iterable[Backend]) -> None:
+    """Close all; one that fails is logged and stops no other."""
+    for backend in backends:
+        try:
+            await backend.close()
+        except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
+            logger.error("closing a backend failed: {!r}", error)

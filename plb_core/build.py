@@ -1,0 +1,293 @@
+"""Build a plan from a configuration: load plugins, read settings, make objects."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+from loguru import logger
+
+from plb_core.candidate import Candidate
+from plb_core.errors import ConfigError, PluginError
+from plb_core.hookspecs import BuildContext
+from plb_core.plan import (
+    BuiltRoute,
+    BuiltTrack,
+    NamedAlgorithm,
+    NamedListener,
+    Plan,
+    resolve_route,
+    tiers_by_priority,
+)
+from plb_core.protocols import Adopts
+from plb_core.structure import read_settings
+from plb_core.types import BackendInfo, BackendTraits, ModelMap
+
+if TYPE_CHECKING:
+    from plb_core.config import BackendSection, Config, Instance
+    from plb_core.loader import Loader
+    from plb_core.protocols import Algorithm, Backend
+    from plb_core.sections import Kind
+    from plb_core.toml_lines import Path
+
+
+_METHODS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "algorithm": ("choose", "observe"),
+    "backend": ("start", "close", "ask", "stream", "ping", "traits"),
+    "classifier": ("classify",),
+    "command": ("configure", "run"),
+    "cost_scorer": ("ceiling", "estimate", "actual"),
+    "health_check": ("probe", "judge", "interval_s"),
+    "listener": ("observe",),
+    "quality_scorer": ("score",),
+    "service": ("start", "close"),
+}
+"""What each kind's object must have; checked once, when it is built."""
+
+
+def build_plan(
+    config: Config,
+    loader: Loader,
+    *,
+    now: Callable[[], float],
+    rng: random.Random,
+    previous: Plan | None = None,
+) -> Plan:
+    """Return the plan of `config`; raises `ConfigError` with every problem found.
+
+    Backends whose section is unchanged since `previous` are taken over with their
+    connections and counters. Nothing is started.
+    """
+    return _Builder(config, loader, now, rng, previous).plan()
+
+
+class _Builder:
+    def __init__(
+        self,
+        config: Config,
+        loader: Loader,
+        now: Callable[[], float],
+        rng: random.Random,
+        previous: Plan | None,
+    ) -> None:
+        self.config = config
+        self.loader = loader
+        self.now = now
+        self.rng = rng
+        self.previous = previous
+        # A copy, so that a configuration can be built more than once.
+        self.problems = config.problems.copy()
+        self.backends: dict[str, Backend] = {}
+        self.candidates: dict[str, Candidate] = {}
+        self.algorithms: dict[str, NamedAlgorithm] = {}
+        self.in_progress: list[str] = []
+        self.inner: dict[str, set[str]] = {}
+
+    def plan(self) -> Plan:
+        for name, section in self.config.backends.items():
+            self.add_backend(name, section)
+        tracks = self.tracks()
+        for name, route in self.config.routes.items():
+            if route.algorithm:
+                self.algorithm(route.algorithm, ("route", name, "algorithm"))
+        routing = self.config.routing
+        chosen: dict[Kind, object] = {
+            kind: self.chosen(kind, getattr(routing, kind))
+            for kind in ("classifier", "cost_scorer", "quality_scorer", "health_check")
+        }
+        listeners = self.all_of("listener")
+        services = self.all_of("service")
+        for name in self.config.instances.get("algorithm", {}):
+            self.algorithm(name, ("algorithm", name))  # report its problems too
+        self.problems.raise_if_any()
+        default = tracks[routing.track or next(iter(tracks))]
+        return Plan(
+            config=self.config,
+            track=default,
+            tracks=tracks,
+            routes=self.routes(tracks, default),
+            backends=self.backends,
+            candidates=self.candidates,
+            algorithms=self.algorithms,
+            listeners=tuple(
+                NamedListener(name, each) for name, each in listeners.items()
+            ),
+            services=services,
+            **cast("dict[str, Any]", chosen),
+        )
+
+    def make(self, instance: Instance, key: Path, **more: Any) -> Any:
+        """Load, configure and build one plugin object; None after noting problems."""
+        plugin_key = (instance.kind, instance.name, "plugin")
+        try:
+            provider = self.loader.provider(instance.kind, instance.plugin)
+        except PluginError as error:
+            key = plugin_key if self.problems.knows(plugin_key) else key
+            self.problems.add(key, str(error))
+            return None
+        place: Path = (instance.kind, instance.name)
+        settings = read_settings(
+            provider.settings, instance.settings, place, self.problems
+        )
+        if settings is None:
+            return None
+        context = BuildContext(
+            name=instance.name,
+            now=self.now,
+            rng=random.Random(self.rng.getrandbits(64)),
+            log=logger.bind(plugin=instance.name),
+            backends=tuple(each.info for each in self.candidates.values()),
+            algorithm=self.inner_algorithm,
+            folder=self.config.folder,
+            **{"models": ModelMap(), **more},
+        )
+        try:
+            made = provider.build(settings, context)
+            missing = [
+                name for name in _METHODS[instance.kind] if not hasattr(made, name)
+            ]
+            if not missing:
+                return made
+            message = f"{instance.plugin!r} built a {type(made).__name__} without "
+            self.problems.add(place, message + " and ".join(missing))
+        except ConfigError as error:
+            self.problems.add_foreign(error, place)
+        except _Cycle as error:
+            self.problems.add(place, str(error))
+        except Exception as error:  # noqa: BLE001 - the plugin's own code
+            message = f"building failed: {type(error).__name__}: {error}"
+            self.problems.add(place, message)
+        return None
+
+    def add_backend(self, name: str, section: BackendSection) -> None:
+        kept = self.kept_backend(name, section)
+        if kept is not None:
+            self.backends[name], self.candidates[name] = kept
+            return
+        key = ("backend", name)
+        backend = self.make(section.instance, key, models=section.models)
+        if backend is None:
+            return
+        if not isinstance(backend.traits, BackendTraits):
+            message = f"the traits of {section.instance.plugin!r} are not BackendTraits"
+            self.problems.add(key, message)
+            return
+        self.backends[name] = backend
+        info = _info(name, section, backend.traits)
+        self.candidates[name] = Candidate(info, self.now)
+
+    def kept_backend(
+        self, name: str, section: BackendSection
+    ) -> tuple[Backend, Candidate] | None:
+        if self.previous is None:
+            return None
+        if self.previous.config.backends.get(name) != section:
+            return None
+        return self.previous.backends[name], self.previous.candidates[name]
+
+    def tracks(self) -> dict[str, BuiltTrack]:
+        made = {}
+        for name, track in self.config.tracks.items():
+            chain = [self.algorithm(track.algorithm, ("track", name, "algorithm"))]
+            for index, fallback in enumerate(track.fallback_algorithms):
+                key = ("track", name, "fallback_algorithms", index)
+                chain.append(self.algorithm(fallback, key))
+            names = self.candidates if track.backends is None else track.backends
+            members = [
+                self.candidates[each] for each in names if each in self.candidates
+            ]
+            if not members and not self.problems.found:
+                self.problems.add(("track", name, "backends"), "no backend is left")
+            made[name] = BuiltTrack(
+                name,
+                tuple(each for each in chain if each is not None),
+                tiers_by_priority(members),
+                tuple(self.algorithms[each] for each in self.reachable(chain)),
+            )
+        return made
+
+    def routes(
+        self, tracks: Mapping[str, BuiltTrack], default: BuiltTrack
+    ) -> dict[str, BuiltRoute]:
+        return {
+            name: resolve_route(
+                route, tracks, default, self.algorithms, self.candidates
+            )
+            for name, route in self.config.routes.items()
+        }
+
+    def algorithm(self, name: str, key: Path) -> NamedAlgorithm | None:
+        """Return the algorithm called `name`, building it once."""
+        if name in self.algorithms:
+            return self.algorithms[name]
+        if name in self.in_progress:
+            chain = " → ".join([*self.in_progress, name])
+            raise _Cycle(f"the algorithms refer to one another: {chain}")
+        self.in_progress.append(name)
+        made = self.make(self.config.instance("algorithm", name), key)
+        self.in_progress.pop()
+        if made is None:
+            return None
+        if self.previous is not None and name in self.previous.algorithms:
+            old = self.previous.algorithms[name].algorithm
+            if type(old) is type(made) and isinstance(made, Adopts):
+                made.adopt(old)
+        self.algorithms[name] = NamedAlgorithm(name, made)
+        return self.algorithms[name]
+
+    def inner_algorithm(self, name: str) -> Algorithm:
+        if self.in_progress:
+            self.inner.setdefault(self.in_progress[-1], set()).add(name)
+        found = self.algorithm(name, ("algorithm", name))
+        if found is None:
+            raise ConfigError(())  # its own problems are noted already
+        return found.algorithm
+
+    def reachable(self, chain: Sequence[NamedAlgorithm | None]) -> list[str]:
+        """Return the names in `chain` and of all they are composed of, once each."""
+        names = [each.name for each in chain if each is not None]
+        for name in names:  # grows while it is walked
+            names += [each for each in self.inner.get(name, ()) if each not in names]
+        return list(dict.fromkeys(names))
+
+    def chosen(self, kind: Kind, name: str) -> object:
+        if not name:
+            return None
+        return self.make(self.config.instance(kind, name), ("routing", kind))
+
+    def all_of(self, kind: Kind) -> dict[str, Any]:
+        made = {
+            name: self.make(instance, (kind, name))
+            for name, instance in self.config.instances.get(kind, {}).items()
+        }
+        return {name: each for name, each in made.items() if each is not None}
+
+
+class _Cycle(Exception):
+    """A composite algorithm contains itself."""
+
+
+def _info(name: str, section: BackendSection, traits: BackendTraits) -> BackendInfo:
+    table = section.table
+    overrides: dict[str, Any] = {}
+    if table.knowledge is not None:
+        overrides["knowledge"] = table.knowledge
+    if table.capabilities is not None:
+        overrides["capabilities"] = frozenset(table.capabilities)
+    if table.max_in_flight is not None:
+        overrides["max_in_flight"] = table.max_in_flight
+    if table.price is not None:
+        overrides["price"] = table.price.price()
+    return BackendInfo(
+        name=name,
+        plugin=section.instance.plugin,
+        traits=attrs.evolve(traits, **overrides),
+        priority=table.priority,
+        weight=table.weight,
+        timeout_s=table.timeout_s,
+        region=table.region,
+        coordinates=table.coordinates,
+        models=section.models,
+    )

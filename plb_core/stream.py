@@ -1,0 +1,140 @@
+"""A streamed answer: attempts until the first text, then one backend to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from plb_core.attempts import plugin_fault
+from plb_core.errors import BackendError, BadAnswer
+from plb_core.types import Chunk
+
+if TYPE_CHECKING:
+    from plb_core.attempts import Request
+    from plb_core.history import Attempt
+    from plb_core.protocols import Backend
+    from plb_core.replies import Reply
+    from plb_core.types import Answer
+
+Answered = Callable[["Request", "Attempt", "Answer", float], "Reply"]
+
+
+class ReplyStream:
+    """Chunks of one answer; use it as `async with balancer.stream(query) as stream`.
+
+    Entering asks backends until one sends its first text. Iterating then yields its
+    chunks; the last has `end` set. A failure after the first text raises
+    `BackendError`: what was shown is incomplete. `reply` is set when complete.
+    """
+
+    def __init__(self, request: Request, answered: Answered) -> None:
+        self._request = request
+        self._answered = answered
+        self._attempt: Attempt | None = None
+        self._chunks: AsyncIterator[Chunk] | None = None
+        self._first: Chunk | None = None
+        self._ttft_s = 0.0
+        self.request_id = request.trace.request_id
+        self.track = request.pool.track.name
+        self.backend = ""
+        self.algorithm = ""
+        self.attempts = 0
+        self.overhead_s = 0.0
+        self.reply: Reply | None = None
+
+    async def __aenter__(self) -> Self:
+        request = self._request
+        attempt, (chunks, first) = await request.run(self._open)
+        now_s = request.now()
+        self._ttft_s = now_s - attempt.started_s
+        self._attempt, self._chunks, self._first = attempt, chunks, first
+        self.backend = attempt.candidate.name
+        self.algorithm = attempt.named.name
+        self.attempts = attempt.number
+        waited_s = request.waited_s + self._ttft_s
+        self.overhead_s = now_s - request.started_s - waited_s
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._attempt is not None:  # left early: the reader went away
+            self._request.finish(self._attempt, "cancelled", ttft_s=self._ttft_s)
+        await _close(self._chunks)
+
+    def __aiter__(self) -> ReplyStream:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        attempt, chunks = self._attempt, self._chunks
+        if attempt is None or chunks is None or attempt.result:
+            raise StopAsyncIteration
+        try:
+            if self._first is not None:
+                chunk, self._first = self._first, None
+            else:
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            raise self._broken(BadAnswer("the stream has no end mark")) from None
+        except BackendError as error:
+            raise self._broken(error) from error.__cause__
+        except asyncio.CancelledError:
+            self._request.finish(attempt, "cancelled", ttft_s=self._ttft_s)
+            raise
+        except Exception as error:
+            raise self._broken(plugin_fault(attempt.candidate, error)) from error
+        if chunk.end:
+            self._end(attempt, chunk)
+        return chunk
+
+    def _end(self, attempt: Attempt, chunk: Chunk) -> None:
+        if chunk.end == "truncated":
+            self._request.finish(
+                attempt, "truncated", error=BadAnswer.code, ttft_s=self._ttft_s
+            )
+        elif chunk.answer is None:
+            raise self._broken(BadAnswer("the stream's end carries no answer"))
+        else:
+            self.reply = self._answered(
+                self._request, attempt, chunk.answer, self._ttft_s
+            )
+
+    def _broken(self, error: BackendError) -> BackendError:
+        """Close the attempt as truncated: text was already sent to the user."""
+        attempt = self._attempt
+        if attempt is not None:
+            error.backend = attempt.candidate.name
+            error.request_id = self.request_id
+            self._request.finish(
+                attempt, "truncated", error=error.code, ttft_s=self._ttft_s
+            )
+        return error
+
+    async def _open(
+        self, backend: Backend, timeout_s: float
+    ) -> tuple[AsyncIterator[Chunk], Chunk]:
+        chunks = backend.stream(self._request.query, timeout_s)
+        try:
+            async for chunk in chunks:
+                if chunk.end == "truncated":
+                    raise BadAnswer("the stream was cut before its first text")
+                if chunk.end and chunk.answer is None:
+                    raise BadAnswer("the stream's end carries no answer")
+                if chunk.text or chunk.tool_calls or chunk.end:
+                    return chunks, chunk
+            raise BadAnswer("the stream ended without text or end mark")
+        except BaseException:
+            await _close(chunks)
+            raise
+
+
+async def _close(chunks: AsyncIterator[Chunk] | None) -> None:
+    """Run an async generator's clean-up now instead of at garbage collection."""
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -23,7 +24,7 @@ from plb_core.plan import (
 )
 from plb_core.protocols import Adopts
 from plb_core.structure import read_settings
-from plb_core.types import BackendInfo, BackendTraits, ModelMap
+from plb_core.types import BackendInfo, BackendTraits, ModelMap, Problem
 
 if TYPE_CHECKING:
     from plb_core.config import BackendSection, Config, Instance
@@ -61,6 +62,23 @@ def build_plan(
     connections and counters. Nothing is started.
     """
     return _Builder(config, loader, now, rng, previous).plan()
+
+
+def plain_context(name: str) -> BuildContext:
+    """Return a context for an object that belongs to no plan, such as a command."""
+
+    def none(wanted: str) -> Algorithm:
+        raise ConfigError([Problem(f"no algorithm {wanted!r} outside a plan")])
+
+    return BuildContext(
+        name=name,
+        now=time.monotonic,
+        rng=random.Random(),
+        log=logger.bind(plugin=name),
+        backends=(),
+        models=ModelMap(),
+        algorithm=none,
+    )
 
 
 class _Builder:

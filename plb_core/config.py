@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -76,7 +76,11 @@ class Config:
         return section or Instance(kind, name, name, {})
 
 
-def read_file(path: str | Path) -> Config:
+Overrides = Sequence[tuple[tuple[str, ...], object]]
+"""(key path, value) pairs that win over the file, such as a command line's."""
+
+
+def read_file(path: str | Path, overrides: Overrides = ()) -> Config:
     """Read a TOML file; raises `ConfigError` only if it cannot be parsed at all.
 
     Other problems are in `Config.problems`; building a plan raises them together
@@ -91,10 +95,16 @@ def read_file(path: str | Path) -> Config:
         raise ConfigError([Problem(f"{reason}{hint}", str(path))]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([Problem("is not valid UTF-8", str(path))]) from error
-    return read_text(text, file=str(path), folder=path.parent)
+    return read_text(text, file=str(path), folder=path.parent, overrides=overrides)
 
 
-def read_text(text: str, *, file: str = "config", folder: Path = Path()) -> Config:
+def read_text(
+    text: str,
+    *,
+    file: str = "config",
+    folder: Path = Path(),
+    overrides: Overrides = (),
+) -> Config:
     """Read TOML text; `file` names it in messages, `folder` anchors its paths."""
     try:
         document = tomllib.loads(text)
@@ -105,7 +115,22 @@ def read_text(text: str, *, file: str = "config", folder: Path = Path()) -> Conf
         raise ConfigError([Problem(message, file, line)]) from error
     except RecursionError as error:
         raise ConfigError([Problem("nested too deeply", file)]) from error
-    return _Reader(document, Problems(file, text)).read(folder)
+    problems = Problems(file, text)
+    for key, value in overrides:
+        _override(document, key, value, problems)
+    return _Reader(document, problems).read(folder)
+
+
+def _override(
+    document: dict[str, Any], key: tuple[str, ...], value: object, problems: Problems
+) -> None:
+    table = document
+    for name in key[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            problems.add(key, f"cannot be set: {name!r} is not a table")
+            return
+    table[key[-1]] = value
 
 
 class _Reader:

@@ -110,7 +110,8 @@ class Loader:
         points = self._points[group].get(name, ())
         if not points:
             message = f"no installed plugin is called {name!r}"
-            message += nearest(name, self._points[group])
+            offered = [other for own_kind, other in self._providers if own_kind == kind]
+            message += nearest(name, [*self._points[group], *offered])
             raise PluginNotFound(name, message)
         if len(points) > 1:
             owners = " and ".join(

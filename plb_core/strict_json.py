@@ -1,0 +1,139 @@
+"""JSON without the surprises that the standard parser lets through.
+
+Refused on reading: NaN and infinities (also by overflow), duplicate keys, nesting
+deeper than 64, integers of more than 20 digits, invalid UTF-8, a byte order mark and
+lone surrogates. What was checked is therefore what is used and sent on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+MAX_DEPTH: Final = 64
+"""Deeper than any honest answer, far from the interpreter's recursion limit."""
+
+MAX_INT_DIGITS: Final = 20
+"""Covers every 64-bit integer with its sign."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_STRING_OR_OTHER: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^"\[\]{}]++', re.DOTALL)
+
+
+class StrictJsonError(ValueError):
+    """The bytes, or the value, are not strict JSON.
+
+    `code` is stable: invalid_json, not_finite, duplicate_key, too_deep,
+    number_too_large, invalid_utf8, byte_order_mark, lone_surrogate or
+    not_serialisable. The message never contains the document.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(message)
+
+
+def _constant(name: str) -> NoReturn:
+    raise StrictJsonError("not_finite", f"{name} is not JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise StrictJsonError("number_too_large", "a number is too large")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > MAX_INT_DIGITS:
+        raise StrictJsonError("number_too_large", "a number is too large")
+    return int(text)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise StrictJsonError("duplicate_key", "a key appears twice in one object")
+    return members
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_float=_float,
+    parse_int=_int,
+    parse_constant=_constant,
+)
+
+
+def loads(data: bytes) -> object:
+    """Return the value of one JSON document; raise `StrictJsonError`."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise StrictJsonError("invalid_utf8", "the text is not valid UTF-8") from None
+    if data.startswith(_BOM):
+        raise StrictJsonError("byte_order_mark", "the text has a byte order mark")
+    try:
+        value: object = _decoder.decode(text)
+    except RecursionError:
+        raise _too_deep() from None
+    except json.JSONDecodeError as exc:
+        message = f"not valid JSON at line {exc.lineno} column {exc.colno}"
+        raise StrictJsonError("invalid_json", message) from None
+    # Both counts are upper bounds, so that ordinary documents skip the exact checks.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+        raise _too_deep()
+    if b"\\ud" in data or b"\\uD" in data:
+        _refuse_lone_surrogates(value)
+    return value
+
+
+def dumps(value: object) -> bytes:
+    """Return compact UTF-8 JSON; raise `StrictJsonError` for what JSON cannot say."""
+    try:
+        return _encoder.encode(value).encode()
+    except UnicodeEncodeError:
+        raise StrictJsonError("lone_surrogate", "a text has a lone surrogate") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except (TypeError, ValueError) as exc:
+        # The standard messages name types and numbers, never texts.
+        raise StrictJsonError("not_serialisable", str(exc)) from None
+
+
+def _mapping(value: object) -> dict[object, object]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is not JSON")
+
+
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_mapping
+)
+
+
+def _too_deep() -> StrictJsonError:
+    return StrictJsonError("too_deep", f"nested deeper than {MAX_DEPTH}")
+
+
+def _depth(data: bytes) -> int:
+    """Return the nesting depth of a document already known to be valid."""
+    depth = deepest = 0
+    for bracket in _STRING_OR_OTHER.sub(b"", data):
+        if bracket in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
+
+
+def _refuse_lone_surrogates(value: object) -> None:
+    try:
+        _encoder.encode(value).encode()
+    except UnicodeEncodeError:
+        raise StrictJsonError("lone_surrogate", "a text has a lone surrogate") from None

@@ -1,0 +1,56 @@
+"""`python -m plb_core.testing.emulators lightrag`: one emulator as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final
+
+from plb_core.testing.emulators import (
+    Emulator,
+    LightRAGEmulator,
+    OpenAIEmulator,
+    PerplexityEmulator,
+)
+
+KINDS: Final[dict[str, type[Emulator]]] = {
+    "lightrag": LightRAGEmulator,
+    "perplexity": PerplexityEmulator,
+    "openai": OpenAIEmulator,
+}
+
+
+async def serve(emulator: Emulator) -> None:
+    """Print the address as the first line, then serve until cancelled."""
+    async with emulator:
+        sys.stdout.write(f"{emulator.url}\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until interrupted; return the exit status."""
+    parser = argparse.ArgumentParser(prog="plb_core.testing.emulators")
+    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--latency-s", type=float, default=0.0)
+    parser.add_argument("--hidden", default="", help="a failure behind 200")
+    parser.add_argument("--book", type=Path, help="append billed calls to this file")
+    options = parser.parse_args(arguments)
+    emulator = KINDS[options.kind](
+        port=options.port,
+        latency_s=options.latency_s,
+        hidden=options.hidden,
+        book_file=options.book,
+    )
+    try:
+        asyncio.run(serve(emulator))
+    except KeyboardInterrupt:
+        return 0
+    raise AssertionError("serving ends by interruption only")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

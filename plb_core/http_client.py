@@ -9,17 +9,12 @@ forwarded, link-local addresses are never contacted and private ones only on req
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import attrs
 from yarl import URL
 
-from plb_core import strict_json
 from plb_core.errors import (
     BackendRefused,
     BackendTimeout,
@@ -27,15 +22,16 @@ from plb_core.errors import (
     BadAnswer,
     ConfigError,
 )
-from plb_core.http_addresses import AddressRefused, GuardedResolver, host_problem
+from plb_core.http_addresses import AddressRefused, GuardedResolver
 from plb_core.http_answer import HttpAnswer, refusal, retry_after_s
 from plb_core.http_exchange import Exchange, Limits
+from plb_core.http_request import RequestWriter
+from plb_core.http_settings import HttpSettings, backend_url, url_problem
 from plb_core.http_stream import HttpStream, SseEvent
-from plb_core.settings import at_least, doc, http_url, positive
 from plb_core.types import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from aiohttp.abc import AbstractResolver
     from aiohttp.connector import Connection
@@ -55,84 +51,6 @@ KEEPALIVE_S: Final = 4.0
 """Below the five seconds after which common Python and Node servers hang up, so that
 a call rarely meets a connection that is just being closed."""
 
-_MAX_HEADS: Final = 64
-"""Request heads kept ready per client; plugins have a handful of fixed paths."""
-
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_VALUE: Final = re.compile(r"[\t\x20-\x7e]*\Z")
-_PATH: Final = re.compile(r"/[\x21\x24-\x7e]*\Z")
-_RESERVED: Final = frozenset(
-    [
-        "host",
-        "content-length",
-        "content-type",
-        "transfer-encoding",
-        "connection",
-        "accept-encoding",
-        "expect",
-        "te",
-        "trailer",
-        "upgrade",
-        "cookie",
-        "keep-alive",
-    ]
-)
-
-
-def backend_url(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Accept an address of a backend: `http_url`, and no host that is never allowed."""
-    http_url(instance, attribute, value)
-    problem = _url_problem(value, allow_private=True)
-    if problem is not None:
-        raise ValueError(problem)
-
-
-def _url_problem(value: str, *, allow_private: bool) -> str | None:
-    try:
-        host = URL(value).raw_host or ""
-    except ValueError:
-        return "expected an address like 'https://host:port/path'"
-    return host_problem(host, allow_private=allow_private)
-
-
-@attrs.frozen
-class HttpSettings:
-    """Where a backend is and how long to wait for it."""
-
-    base_url: str = attrs.field(
-        validator=backend_url,
-        metadata=doc("Address that every path is appended to."),
-    )
-    allow_private: bool = attrs.field(
-        default=False,
-        metadata=doc("Allow loopback and private addresses."),
-    )
-    connect_timeout_s: float = attrs.field(
-        default=2.0,
-        validator=positive,
-        metadata=doc("Longest wait for a connection, name look-up and TLS included."),
-    )
-    first_byte_timeout_s: float = attrs.field(
-        default=30.0,
-        validator=positive,
-        metadata=doc("Longest wait from sending to the answer's first byte."),
-    )
-    idle_timeout_s: float = attrs.field(
-        default=15.0,
-        validator=positive,
-        metadata=doc("Longest silence within an answer."),
-    )
-    max_answer_bytes: int = attrs.field(
-        default=8 * 1024 * 1024,
-        validator=at_least(1024),
-        metadata=doc("Largest whole answer, in bytes."),
-    )
-    max_stream_bytes: int = attrs.field(
-        default=32 * 1024 * 1024,
-        validator=at_least(1024),
-        metadata=doc("Largest streamed answer, in bytes."),
-    )
-
 
 class HttpClient:
     """Calls one backend; `headers` are the fixed ones, such as the key.
@@ -148,7 +66,7 @@ class HttpClient:
         *,
         resolver: AbstractResolver | None = None,
     ) -> None:
-        problem = _url_problem(settings.base_url, allow_private=settings.allow_private)
+        problem = url_problem(settings.base_url, allow_private=settings.allow_private)
         if problem is not None:
             raise ConfigError([Problem(problem, key="base_url")])
         self._settings = settings
@@ -156,14 +74,7 @@ class HttpClient:
         self._inner_resolver = resolver
         self._limits = Limits(settings.first_byte_timeout_s, settings.idle_timeout_s)
         self._connect_limits = aiohttp.ClientTimeout(connect=settings.connect_timeout_s)
-        self._fixed = {
-            "Host": self._base.host_port_subcomponent or "",
-            "User-Agent": "plb",
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-            **_checked(headers),
-        }
-        self._heads: dict[tuple[str, str, str], bytes] = {}
+        self._writer = RequestWriter(self._base, headers)
         self._connector: aiohttp.TCPConnector | None = None
 
     def __repr__(self) -> str:
@@ -210,7 +121,7 @@ class HttpClient:
         `body` is sent as JSON, `form` as a form. Raises `BackendTimeout`,
         `BackendUnreachable`, `BadAnswer`, or `BackendRefused` for a redirect.
         """
-        request = self._request_bytes(method, path, body, form, headers)
+        request = self._writer.write(method, path, body, form, headers)
         exchange = await self._connect(timeout_s)
         try:
             await exchange.send(request)
@@ -232,7 +143,7 @@ class HttpClient:
 
         `timeout_s` bounds the whole stream. Raises as `request` does.
         """
-        request = self._request_bytes(method, path, body, None, headers)
+        request = self._writer.write(method, path, body, None, headers)
         exchange = await self._connect(timeout_s)
         try:
             await exchange.send(request)
@@ -267,65 +178,6 @@ class HttpClient:
             self._resolver.expire()
             raise BackendUnreachable(_why(exc), sent=False) from exc
         return Exchange(connection, self._limits, end_at)
-
-    def _request_bytes(
-        self,
-        method: str,
-        path: str,
-        body: object | None,
-        form: Mapping[str, str] | None,
-        headers: Mapping[str, str] | None,
-    ) -> bytes:
-        if form is not None:
-            content = urlencode(form).encode()
-            kind = "application/x-www-form-urlencoded"
-        elif body is not None:
-            content = strict_json.dumps(body)
-            kind = "application/json"
-        else:
-            content = b""
-            kind = ""
-        if headers:
-            head = self._head(method, path, kind, _checked(headers))
-        else:
-            key = (method, path, kind)
-            cached = self._heads.get(key)
-            if cached is None:
-                cached = self._head(method, path, kind, {})
-                if len(self._heads) < _MAX_HEADS:
-                    self._heads[key] = cached
-            head = cached
-        if not content and method == "GET":
-            return head + b"\r\n"
-        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
-
-    def _head(
-        self, method: str, path: str, kind: str, extra: Mapping[str, str]
-    ) -> bytes:
-        if not _TOKEN.match(method) or not _PATH.match(path) or "/../" in f"{path}/":
-            raise ValueError("a method or path is not fit for HTTP")
-        merged = {name.lower(): (name, value) for name, value in self._fixed.items()}
-        merged.update((name.lower(), (name, value)) for name, value in extra.items())
-        if kind:
-            merged["content-type"] = ("Content-Type", kind)
-        target = self._base.raw_path.rstrip("/") + path
-        lines = [f"{method} {target} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in merged.values()]
-        return ("\r\n".join(lines) + "\r\n").encode("ascii")
-
-
-def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers; raise `ConfigError` for what would break the framing."""
-    for name, value in headers.items():
-        if not _TOKEN.match(name) or name.lower() in _RESERVED:
-            raise ConfigError([Problem(f"{name!r} cannot be set as a header")])
-        if not _VALUE.match(value):
-            message = (
-                f"the value for the header {name!r} has characters that HTTP forbids:"
-                " is there a line break in the key?"
-            )
-            raise ConfigError([Problem(message)])
-    return headers
 
 
 def _spoke_unasked(connection: Connection) -> bool:

@@ -68,7 +68,7 @@ class HttpClient:
     ) -> None:
         problem = url_problem(settings.base_url, allow_private=settings.allow_private)
         if problem is not None:
-            raise ConfigError([Problem(problem, key="base_url")])
+            raise ConfigError([Problem(f"base_url: {problem}")])
         self._settings = settings
         self._base = URL(settings.base_url.rstrip("/"))
         self._inner_resolver = resolver
@@ -161,7 +161,8 @@ class HttpClient:
             raise BackendUnreachable("the client is closed", sent=False)
         if not timeout_s > 0:
             raise BackendTimeout("no time left for this call", sent=False)
-        end_at = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        end_at = loop.time() + timeout_s
         limits = self._connect_limits
         if timeout_s < self._settings.connect_timeout_s:
             limits = aiohttp.ClientTimeout(connect=timeout_s)
@@ -177,7 +178,7 @@ class HttpClient:
         except (aiohttp.ClientError, OSError) as exc:
             self._resolver.expire()
             raise BackendUnreachable(_why(exc), sent=False) from exc
-        return Exchange(connection, self._limits, end_at)
+        return Exchange(connection, loop, self._limits, end_at)
 
 
 def _spoke_unasked(connection: Connection) -> bool:

@@ -72,12 +72,18 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, connection: Connection, limits: Limits, end_at: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        end_at: float,
+    ) -> None:
         protocol = connection.protocol
         assert protocol is not None  # noqa: S101 - for mypy: set until released
         self._connection = connection
         self._protocol = protocol
-        self._loop = connection.loop
+        self._loop = loop
         self._limits = limits
         self._end_at = end_at
         self._content: StreamReader | None = None

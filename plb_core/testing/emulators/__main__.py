@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,11 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         hidden=options.hidden,
         book_file=options.book,
     )
-    try:
+    with suppress(KeyboardInterrupt):
         asyncio.run(serve(emulator))
-    except KeyboardInterrupt:
-        return 0
-    raise AssertionError("serving ends by interruption only")
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from plb_core.testing.emulators.facts import words
 
@@ -78,8 +78,8 @@ def text_events(
         for piece in words(text)
     ]
     events.append({"type": "response.output_text.done", "text": text, **place})
-    output: object = final["output"]
-    if isinstance(output, Sequence) and output:
-        done = {"output_index": index, "item": output[-1]}
-        events.append({"type": "response.output_item.done", **done})
+    output = final["output"]
+    assert isinstance(output, list)
+    done: dict[str, object] = {"output_index": index, "item": output[-1]}
+    events.append({"type": "response.output_item.done", **done})
     return events

@@ -6,6 +6,7 @@ sentence when its language model or its embedder fails.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
@@ -29,6 +30,9 @@ CANNED_FAILURE: Final = "No relevant context found for the query."
 NO_CONTEXT_MARK: Final = "[no-context]"
 QUOTE_CHARACTERS: Final = 600
 """Enough of a passage to check a claim by; a whole one has some 1,200 tokens."""
+
+# The server words its own length checks itself, all under the type "value_error".
+_LIMIT: Final = re.compile(r"at most \d+ (?:characters|messages)|character limit")
 
 _OUR_FIELDS: Final = frozenset({"mode", "top_k", "chunk_top_k", "response_type"})
 
@@ -172,7 +176,7 @@ def _invalid(data: object) -> RequestError:
 def _too_long(finding: Mapping[str, object]) -> bool:
     if finding.get("type") == "string_too_long":
         return True
-    return "character limit" in str(finding.get("msg"))
+    return _LIMIT.search(str(finding.get("msg"))) is not None
 
 
 def _source(reference: object) -> Source:

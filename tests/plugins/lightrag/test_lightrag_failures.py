@@ -74,29 +74,22 @@ def test_text_that_no_model_wrote_but_that_has_sources_is_marked_so() -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("detail", "reason"),
+    ("finding", "reason"),
     [
-        ([{"type": "value_error", "loc": ["body", "query"]}], "invalid_request"),
-        ([{"type": "string_too_long", "loc": ["body", "query"]}], "context_length"),
-        (
-            [
-                {
-                    "type": "value_error",
-                    "loc": ["body"],
-                    "msg": "over the 9 character limit",
-                }
-            ],
-            "context_length",
-        ),
-        ("text", "invalid_request"),
-        ([7, {"loc": "mode"}], "invalid_request"),
+        ({"type": "value_error", "loc": ["body", "query"]}, "invalid_request"),
+        ({"type": "string_too_long", "loc": ["body", "query"]}, "context_length"),
+        ({"msg": "Value error, over the 131072 character limit"}, "context_length"),
+        ({"msg": "'content' must be at most 32768 characters."}, "context_length"),
+        ({"msg": "history must hold at most 128 messages"}, "context_length"),
+        ({"msg": "must have at most 2 wings"}, "invalid_request"),
+        ({"msg": None, "loc": "mode"}, "invalid_request"),
+        (7, "invalid_request"),
     ],
 )
 async def test_a_422_is_no_answer_and_its_echo_stays_inside(
-    upstream: Upstream, detail: object, reason: str
+    upstream: Upstream, finding: object, reason: str
 ) -> None:
-    if isinstance(detail, list):
-        detail = [*detail, {"input": SECRET}]
+    detail = [finding, {"input": SECRET}]
     upstream.on("/query", says({"detail": detail}, 422))
     async with open_backend(upstream.url) as backend:
         with pytest.raises(NoAnswer) as caught:
@@ -107,8 +100,11 @@ async def test_a_422_is_no_answer_and_its_echo_stays_inside(
 
 
 @pytest.mark.asyncio
-async def test_a_422_without_json_is_no_answer_too(upstream: Upstream) -> None:
-    upstream.on("/query", says(b"<html>", 422, {"content-type": "text/html"}))
+@pytest.mark.parametrize("body", [b"<html>", [], {}, {"detail": "text"}])
+async def test_a_422_of_another_shape_is_no_answer_too(
+    upstream: Upstream, body: object
+) -> None:
+    upstream.on("/query", says(body, 422))
     async with open_backend(upstream.url) as backend:
         with pytest.raises(NoAnswer) as caught:
             await backend.ask(QUESTION, 5.0)

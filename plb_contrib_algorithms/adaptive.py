@@ -32,7 +32,6 @@ MAX_KINDS: Final = 64  # a classifier returns a handful; what is beyond shares "
 PRIOR_VARIANCE: Final = 0.09  # an answer's quality lies some 0.3 around its mean
 PRIOR: Final = (0.95, 0.7, 0.0, 0.0)  # answered, quality, USD, seconds; mass 1
 PENDING_HALF_LIFE_S: Final = 60.0  # a choice that never became an attempt fades
-LEAST_UTILITY: Final = -100.0  # worse is not worth telling apart, nor computable
 GRID: Final = 24  # points of the integral; 48 move a probability by < 0.005
 
 
@@ -137,13 +136,14 @@ class Adaptive:
     kind as U = P(answered)·Q - λ·C - μ·L from discounted means, each shrunk towards
     the algorithm's mean over all kinds and that towards everything's, worth
     prior_strength observations each. An answer without a quality leaves Q as it is;
-    a failure is worth 0. Posterior: normal, variance 0.09 / (n + prior_strength +
-    pending), n judged attempts; choices whose outcome is still out count as made, so
-    a delay does not send everything to the arm that is least known. An algorithm is
-    drawn with probability (1-e)·P(its utility is highest) + e/K, e = exploration.
-    That is Thompson sampling, with the probability integrated instead of one sample
-    drawn, so that `Choice.probability` = P(algorithm) x P(its choice) is exact. The
-    integral is renewed at every observation at first, later after 16 changes.
+    a failure is worth 0; cost and latency lose an attempt at most 1 each.
+    Posterior: normal, variance 0.09 / (n + prior_strength + pending), n judged
+    attempts; choices whose outcome is still out count as made, so a delay does not
+    send everything to the arm that is least known. An algorithm is drawn with
+    probability (1-e)·P(its utility is highest) + e/K, e = exploration. That is
+    Thompson sampling, with the probability integrated instead of one sample drawn,
+    so that `Choice.probability` = P(algorithm) x P(its choice) is exact. The integral
+    is renewed at every observation at first, later after 16 changes.
     Knows nothing: every algorithm gets an equal share.
     Source: Thompson sampling with discounts (Raj and Kalyani, 2017).
     Memory: 13 floats per algorithm and kind, for 64 kinds and one for the rest.
@@ -155,7 +155,7 @@ class Adaptive:
     | ----------------------------------- | ----- | ----- | ---------- |
     | nothing                             | 0.665 | 0.665 | 0.50       |
     | 200 answers each, of 0.9 and 0.6    | 0.89  | 0.60  | 0.99       |
-    | 200 answers of a, none of b, unjudged | equal | equal | about 0.5  |
+    | 200 answers of a, nobody judged one | equal | equal | about 0.5  |
     """
 
     def __init__(self, settings: Settings, context: BuildContext) -> None:
@@ -170,6 +170,9 @@ class Adaptive:
         self._inner_rates = [rate for rate in rates if rate is not None]
         self._index = {name: index for index, name in enumerate(self.names)}
         half_life = settings.half_life_observations
+        # One outlier must not outweigh hundreds of answers: it loses 1 at most.
+        self._most_usd = 1.0 / max(settings.cost_penalty_per_usd, 1e-9)
+        self._most_s = 1.0 / max(settings.latency_penalty_per_s, 1e-9)
         self.everything = _Arm(half_life)
         self.general = [_Arm(half_life) for _ in self.names]
         self.tick = 0.0
@@ -208,8 +211,8 @@ class Adaptive:
             (
                 1.0 if answered else 0.0,
                 outcome.quality if answered else None,
-                None if cost is None else cost / 1e6,
-                outcome.latency_s,
+                None if cost is None else min(cost / 1e6, self._most_usd),
+                min(outcome.latency_s, self._most_s),
             ),
         )
 
@@ -276,12 +279,11 @@ class Adaptive:
             answered, quality, cost_usd, latency_s = arm.estimate(
                 usual, known.prior_strength, kind.tick
             )
-            utility = (
+            means.append(
                 answered * quality
                 - known.cost_penalty_per_usd * cost_usd
                 - known.latency_penalty_per_s * latency_s
             )
-            means.append(max(LEAST_UTILITY, utility))
             # Where nothing is ever judged, doubt about quality cannot be resolved by
             # trying, so the attempts themselves count.
             mass = (

@@ -61,7 +61,7 @@ def compile_expression(
     Raises `ExpressionError` for anything that is not allowed.
     """
     tree = _parse(text)
-    checker = _Checker(frozenset(names))
+    checker = _Checker(frozenset(names), len(text) - len(text.lstrip()))
     checker.check(tree.body, 1)
     used = tuple(name for name in names if name in checker.used)
     arguments = ast.arguments(
@@ -87,8 +87,7 @@ def _parse(text: str) -> ast.Expression:
             raise ExpressionError(column, message)
     if not text.strip():
         raise ExpressionError(1, f"empty; allowed are {ALLOWED}")
-    # Leading blanks are moved to the end: the parser takes them for an indent.
-    stripped = text.lstrip()
+    stripped = text.lstrip()  # the parser takes leading blanks for an indent
     shift = len(text) - len(stripped)
     try:
         with warnings.catch_warnings():
@@ -99,17 +98,15 @@ def _parse(text: str) -> ast.Expression:
         raise ExpressionError((error.offset or 1) + shift, message) from error
     except (MemoryError, RecursionError, ValueError, Warning) as error:
         raise ExpressionError(1 + shift, "cannot be read: too deep") from error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.expr):
-            node.col_offset += shift
     return tree
 
 
 class _Checker:
     """Refuses every node that is not on the list; turns numbers into floats."""
 
-    def __init__(self, names: frozenset[str]) -> None:
+    def __init__(self, names: frozenset[str], shift: int) -> None:
         self.names = names
+        self.shift = shift
         self.used: set[str] = set()
         self.nodes = 0
 
@@ -182,7 +179,7 @@ class _Checker:
     def _refuse(self, node: ast.expr, message: str) -> None:
         if "allowed" in message:
             message = f"{message}; allowed are {ALLOWED}"
-        raise ExpressionError(node.col_offset + 1, message)
+        raise ExpressionError(node.col_offset + 1 + self.shift, message)
 
 
 def _is_function(node: ast.expr, child: ast.expr) -> bool:

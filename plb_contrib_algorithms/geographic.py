@@ -31,6 +31,8 @@ EARTH_RADIUS_KM: Final = 6371.0088  # IUGG mean radius
 FARTHEST_KM: Final = math.pi * EARTH_RADIUS_KM
 AVOIDED_KM: Final = 1e6  # beyond every distance on Earth
 MAX_PLACES: Final = 512  # client places remembered; more than the table has
+REMEMBERED: Final = 0.5  # samples; one alone counts for a half-life, five minutes
+INDIFFERENT: Final = 0.1  # latencies within a tenth of the lowest are equal
 SICK: Final = ("unhealthy", "degraded")
 
 
@@ -57,11 +59,6 @@ class Settings:
             "Share of max_in_flight from which requests spill over to the next nearest."
         ),
     )
-    first_guess_s: float = attrs.field(
-        default=0.5,
-        validator=positive,
-        metadata=doc("Latency assumed of a backend that has not been measured."),
-    )
 
 
 def distance_km(one: Point, other: Point) -> float:
@@ -87,53 +84,67 @@ class Geographic(ScoringAlgorithm):
 
     Formula: d = 2R x asin(sqrt(sin²(Δφ/2) + cos φ1 cos φ2 sin²(Δλ/2))); backends with
     d ≤ min d + tie_km count as equally near, and the one with the lowest latency L
-    is taken. Score: -(d + L/(1+L)), d = min d within the tie distance. A backend
-    with in_flight ≥ full_share x max_in_flight, or whose health is bad, scores
-    1,000,000 lower: it is taken only when every backend is full or sick.
+    is taken, by lot among those within 10 % of it. Score: -d, and -(min d + L/(1+L))
+    for the equally near. A backend with in_flight ≥ full_share x max_in_flight, or
+    whose health is bad, scores 1,000,000 lower: it is taken only when every backend
+    is full or sick.
     Knows nothing: without the client's place every d is 0, so latency decides; a
-    backend without a place counts as the farthest (20,015 km); L = first_guess_s.
+    backend without a place counts as the farthest (20,015 km); one that was not
+    measured lately is thought to be as fast as the fastest, so it gets tried.
     Source: haversine formula (R. W. Sinnott, Virtues of the Haversine, 1984).
     Memory: one distance per backend for at most 512 client places.
 
-    Worked example (tie_km 200, all unmeasured; distances Paris-London 344 km,
-    Paris-Frankfurt 479 km, Paris-Tokyo 9,713 km):
+    Worked example (tie_km 200; distances Paris-London 344 km, Paris-Frankfurt 479 km,
+    Paris-Tokyo 9,713 km; london answers in 0.2 s, frankfurt in 0.3 s):
 
-    | client | state                           | taken     |
-    | ------ | ------------------------------- | --------- |
-    | paris  | all idle                        | london    |
-    | paris  | london full                     | frankfurt |
-    | paris  | frankfurt measured 0.1 s        | frankfurt |
-    | paris  | london and frankfurt unhealthy  | tokyo     |
-    | paris  | all three full                  | london    |
-    | tokyo  | frankfurt measured 0.1 s        | tokyo     |
+    | client | state                          | taken     |
+    | ------ | ------------------------------ | --------- |
+    | paris  | all idle                       | london    |
+    | paris  | london full                    | frankfurt |
+    | paris  | frankfurt answers in 0.1 s     | frankfurt |
+    | paris  | london and frankfurt unhealthy | tokyo     |
+    | paris  | all three full                 | london    |
+    | tokyo  | all idle                       | tokyo     |
     """
 
     def __init__(self, settings: Settings, context: BuildContext) -> None:
         super().__init__(context)
         self._tie_km = settings.tie_km
         self._full_share = settings.full_share
-        self._first_guess_s = settings.first_guess_s
         self._places = _backend_places(context.backends)
         self._default = _client_place(settings.client_region, context.name)
         self._distances: dict[Point, dict[str, float]] = {}
 
     def choose(self, query: Query, candidates: Sequence[Candidate]) -> Choice:
         """Return the nearest candidate with room, by latency among equally near."""
-        scores = [self.score(query, each) for each in candidates]
+        score = self._score
+        distances = self._distances_from(query)
+        scores = [score(distances, each) for each in candidates]
         nearest = max(scores)
-        near = nearest - self._tie_km
-        for index, candidate in enumerate(candidates):
-            latency_s = candidate.latency_s
-            if latency_s is None:
-                latency_s = self._first_guess_s
-            score = scores[index]
-            base = nearest if score >= near else score
-            scores[index] = base - latency_s / (1.0 + latency_s)
+        least = nearest - self._tie_km
+        near = [index for index, value in enumerate(scores) if value >= least]
+        if len(near) > 1:
+            now_s = self.now()
+            latencies = [
+                candidates[index].latency
+                if candidates[index].latency.mass_at(now_s) >= REMEMBERED
+                else None
+                for index in near
+            ]
+            lowest_s = min([each.value for each in latencies if each], default=0.0)
+            same_s = lowest_s * (1.0 + INDIFFERENT)
+            for index, latency in zip(near, latencies, strict=True):
+                latency_s = latency.value if latency else lowest_s
+                if latency_s <= same_s:
+                    latency_s = lowest_s
+                scores[index] = nearest - latency_s / (1.0 + latency_s)
         return self.pick(candidates, scores)
 
     def score(self, query: Query, candidate: Candidate) -> float:
         """Return minus the distance in km, far lower for a full or sick backend."""
-        distances = self._distances_from(query)
+        return self._score(self._distances_from(query), candidate)
+
+    def _score(self, distances: dict[str, float] | None, candidate: Candidate) -> float:
         score = 0.0
         if distances is not None:
             score = -distances.get(candidate.name, FARTHEST_KM)

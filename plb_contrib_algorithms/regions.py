@@ -240,14 +240,16 @@ REGIONS: Final[dict[str, Point]] = _parse(_TABLE)
 """Name → point; read only."""
 
 
+def _plain(name: str) -> str:
+    return "-".join(name.lower().replace("_", " ").split())
+
+
 def locate(name: str) -> Point | None:
     """Return where a region lies, or None; case, spaces and `_` do not matter."""
-    return REGIONS.get(name) or REGIONS.get(
-        "-".join(name.lower().replace("_", " ").split())
-    )
+    return REGIONS.get(name) or REGIONS.get(_plain(name))
 
 
 def nearest_name(name: str) -> str:
     """Return the known name that is spelt most like `name`."""
-    wanted = "-".join(name[:64].lower().replace("_", " ").split())
+    wanted = _plain(name[:64])
     return difflib.get_close_matches(wanted, REGIONS, n=1, cutoff=0.0)[0]

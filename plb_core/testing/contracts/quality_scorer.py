@@ -66,8 +66,9 @@ class QualityScorerContract:
         self, scorer: QualityScorer, query: Query, answer: Answer
     ) -> Mapping[str, float] | None:
         """Score, and check what every score must satisfy."""
-        scores = scorer.score(query, answer)
-        assert not inspect.isawaitable(scores), "score must not be async"
+        method = scorer.score
+        assert not inspect.iscoroutinefunction(method), "score must not be async"
+        scores = method(query, answer)
         if scores is None:
             return None
         assert isinstance(scores, Mapping), f"got {type(scores).__name__}"

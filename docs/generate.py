@@ -67,7 +67,7 @@ def settings() -> Iterator[str]:
             if kind not in read_source(plugin.module).kinds:
                 continue
             provider = loader.provider(kind, plugin.name)
-            title = f"## `[{kind}.NAME]` with `plugin = \"{plugin.name}\"`"
+            title = f'## `[{kind}.NAME]` with `plugin = "{plugin.name}"`'
             yield from _table(title, provider.settings)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from plb_core.errors import BackendBusy
 from plb_core.types import BackendInfo, Health, Outcome, Rating
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ class Candidate:
     def observe(self, outcome: Outcome) -> None:
         """Take one finished attempt in; called by the core only."""
         now_s = outcome.at_s
-        if outcome.result in ("cancelled", "truncated") and not outcome.error:
-            return  # the client went away: says nothing about the backend
+        if outcome.result == "cancelled" or outcome.error == BackendBusy.code:
+            return  # the client went away, or load: neither is the backend's failure
         failed = outcome.result in ("error", "truncated")
         self.success.add(0.0 if failed else 1.0, now_s)
         if outcome.result == "answer":

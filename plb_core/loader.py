@@ -56,9 +56,9 @@ class Loader:
         self._points = {group: _by_name(group) for group in (GROUP, COMMAND_GROUP)}
         self._loaded: set[EntryPoint] = set()
         self._providers: dict[tuple[str, str], tuple[Provider[object], str]] = {}
-        for plugin in extra:
+        for number, plugin in enumerate(extra, 1):
             name = getattr(plugin, "__name__", type(plugin).__name__)
-            self._register(plugin, name)
+            self._register(plugin, f"{name} (plugin {number})")
 
     def installed(self, group: str = GROUP) -> list[Installed]:
         """Return every declared plugin, sorted by name, without importing any."""
@@ -130,7 +130,7 @@ class Loader:
             raise PluginContractError(name, message)
         try:
             plugin = point.load()
-        except Exception as error:  # a plugin's import may do anything
+        except (Exception, SystemExit) as error:  # an import may do anything
             message = f"importing {point.value} failed: {_brief(error)}"
             raise PluginContractError(name, message) from error
         self._loaded.add(point)
@@ -148,7 +148,8 @@ class Loader:
             self._manager.register(plugin, name)
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            self._manager.unregister(plugin)
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
             raise PluginContractError(name, f"{name!r}: {error}") from error
         except ValueError as error:
             raise PluginConflict(name, f"{name!r} is registered twice") from error

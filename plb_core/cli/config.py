@@ -75,7 +75,7 @@ def _effective(config: Config) -> dict[str, Any]:
 def _settings(loader: Loader, instance: Instance) -> dict[str, Any]:
     cls = loader.provider(instance.kind, instance.plugin).settings
     settings = read_settings(cls, instance.settings, (), Problems())
-    return _plain(settings)
+    return dict(_plain(settings))
 
 
 def _plain(value: Any) -> Any:

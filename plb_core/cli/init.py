@@ -116,7 +116,7 @@ class _Writer:
         parts = {
             kind: self.names[kind][0] for kind in _PART_KINDS if kind in self.names
         }
-        yield from section(("routing",), Routing, parts)
+        yield from section(("routing",), Routing, dict[str, object](parts.items()))
         algorithms = self.names.get("algorithm", [])
         yield from section(
             ("track", "main"),

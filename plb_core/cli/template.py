@@ -73,8 +73,8 @@ def _free_table(key: tuple[str, ...], note: str, given: object) -> Iterator[str]
 
 
 def _default_line(field: attrs.Attribute[Any]) -> str:
-    default = field.default
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type] # a class at run time
+    default: Any = field.default
+    if hasattr(default, "factory"):  # attrs keeps `factory=…` in a wrapper
         default = default.factory()
     if default is None:
         return f"# {field.name} =  (not set)"

@@ -29,7 +29,16 @@ LAYERS = [
 ]
 
 # A toolkit for backend plugins, beside the layers: the core itself never imports it.
-TOOLKIT = {"http_client", "http_guard", "http_body", "retry_after", "sse", "testing"}
+TOOLKIT = {
+    "http_addresses",
+    "http_answer",
+    "http_client",
+    "http_exchange",
+    "http_request",
+    "http_settings",
+    "http_stream",
+    "testing",
+}
 
 FILE_LINES = 400
 FUNCTION_LINES = 60

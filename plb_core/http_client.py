@@ -9,8 +9,11 @@ forwarded, link-local addresses are never contacted and private ones only on req
 from __future__ import annotations
 
 import asyncio
+import select
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from aiohttp.abc import AbstractResolver
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
 
 __all__ = [
@@ -76,6 +80,7 @@ class HttpClient:
         self._connect_limits = aiohttp.ClientTimeout(connect=settings.connect_timeout_s)
         self._writer = RequestWriter(self._base, headers)
         self._connector: aiohttp.TCPConnector | None = None
+        self._used: WeakSet[ResponseHandler] = WeakSet()
 
     def __repr__(self) -> str:
         return f"HttpClient({self._settings.base_url!r})"
@@ -168,8 +173,7 @@ class HttpClient:
             limits = aiohttp.ClientTimeout(connect=timeout_s)
         try:
             connection = await connector.connect(self._target, [], limits)
-            while _spoke_unasked(connection):
-                # Bytes nobody asked for would be taken for the next answer.
+            while self._is_stale(connection):
                 connection.close()
                 connection = await connector.connect(self._target, [], limits)
         except TimeoutError as exc:
@@ -180,10 +184,29 @@ class HttpClient:
             raise BackendUnreachable(_why(exc), sent=False) from exc
         return Exchange(connection, loop, self._limits, end_at)
 
+    def _is_stale(self, connection: Connection) -> bool:
+        """Say whether a pooled connection was hung up, or spoke, while it was idle.
 
-def _spoke_unasked(connection: Connection) -> bool:
-    protocol = connection.protocol
-    return protocol is not None and protocol.should_close
+        Bytes nobody asked for would be taken for the next answer. The socket is asked
+        as well, because what it has received may not have been read yet.
+        """
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None or protocol.should_close:
+            return True
+        if protocol not in self._used:
+            # A new TLS connection may have unread session tickets.
+            self._used.add(protocol)
+            return False
+        descriptor = transport.get_extra_info("socket").fileno()
+        return descriptor < 0 or _has_news(descriptor)
+
+
+def _has_news(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _refuse_redirect(exchange: Exchange) -> None:

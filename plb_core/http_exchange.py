@@ -154,9 +154,9 @@ class Exchange:
         # Time in which the reader did not ask for more is not the sender's fault.
         self._window_at += now - self._idle_since
         self._waiting_since = now
-        quiet_at = now + self._quiet_s
-        if quiet_at < self._due_at:
-            self._watch_until(quiet_at)
+        due_at = min(now + self._quiet_s, self._window_at + RATE_WINDOW_S)
+        if due_at < self._due_at:
+            self._watch_until(due_at)
         try:
             chunk = await content.readany()
         except (aiohttp.ClientError, OSError) as exc:

@@ -24,6 +24,7 @@ from plb_core.testing.emulators import (
     on_paths,
     share_of_calls,
 )
+from plb_core.testing.emulators.wire import Wire
 from tests.testing.emulator_client import Client, Heard, post, talk
 
 QUESTION = b'{"query": "What is glycolysis?"}'
@@ -362,6 +363,25 @@ async def test_a_client_that_waits_for_permission_gets_it() -> None:
     async with LightRAGEmulator() as up:
         got = await talk(up, body)
     assert got.data.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+
+
+@pytest.mark.asyncio
+async def test_a_connection_whose_closing_is_cancelled_ends_at_once() -> None:
+    taken: asyncio.Queue[Wire] = asyncio.Queue()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.put_nowait(Wire(reader, writer))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        wire = await taken.get()
+        closing = asyncio.ensure_future(wire.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await closing
+        assert await reader.read() == b""
+        writer.close()
 
 
 @pytest.mark.asyncio

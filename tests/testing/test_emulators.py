@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -24,7 +25,6 @@ from plb_core.testing.emulators import (
     PerplexityEmulator,
     run_in_thread,
 )
-from plb_core.testing.emulators.__main__ import main
 from plb_core.testing.emulators.facts import FACTS, answer_text, matching, words
 from plb_core.testing.emulators.responses import question_of
 from plb_core.types import Price
@@ -211,7 +211,11 @@ def test_the_process_serves_until_interrupted(monkeypatch: pytest.MonkeyPatch) -
             asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
 
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert main(["lightrag", "--latency-s", "0.1", "--hidden", "llm_down"]) == 0
+    command = ["emulators", "lightrag", "--latency-s", "0.1", "--hidden", "llm_down"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("plb_core.testing.emulators", run_name="__main__")
+    assert ended.value.code == 0
     assert written[0].startswith("http://127.0.0.1:")
 
 

@@ -31,7 +31,7 @@ async def serve(emulator: Emulator) -> None:
         await asyncio.Event().wait()
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Serve until interrupted; return the exit status."""
     parser = argparse.ArgumentParser(prog="plb_core.testing.emulators")
     parser.add_argument("kind", choices=sorted(KINDS))
@@ -39,14 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--latency-s", type=float, default=0.0)
     parser.add_argument("--hidden", default="", help="a failure behind 200")
     parser.add_argument("--book", type=Path, help="append billed calls to this file")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     emulator = KINDS[options.kind](
         port=options.port,
         latency_s=options.latency_s,
         hidden=options.hidden,
         book_file=options.book,
     )
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # pragma: no branch - serving never returns
         asyncio.run(serve(emulator))
     return 0
 

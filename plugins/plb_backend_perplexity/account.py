@@ -8,7 +8,14 @@ from typing import Final
 
 from plb_backend_perplexity import price_file, prices
 from plb_backend_perplexity.settings import AccountSettings
-from plb_core import BackendError, BuildContext, ProbeResult, Secret
+from plb_core import (
+    BackendError,
+    BuildContext,
+    ConfigError,
+    ProbeResult,
+    Problem,
+    Secret,
+)
 from plb_core.http_client import HttpClient
 
 _MISSING: Final = (404, 405)
@@ -25,7 +32,13 @@ def price_book(settings: AccountSettings, context: BuildContext) -> prices.Price
     """Return the prices in force; raises `ConfigError` for a bad price file."""
     if settings.prices_file is None:
         return price_file.shipped()
-    return price_file.load(context.folder / Path(settings.prices_file))
+    try:
+        return price_file.load(context.folder / Path(settings.prices_file))
+    except ConfigError as error:
+        key = f"backend.{context.name}.prices_file"
+        raise ConfigError(
+            [Problem(str(problem), key=key) for problem in error.problems]
+        ) from error
 
 
 async def ping(

@@ -26,7 +26,10 @@ _MODEL_CHARACTERS: Final = 200
 
 def is_busy(error: Mapping[str, object]) -> bool:
     """Return whether an error object reports load rather than sickness."""
-    return error.get("type") in _BUSY_TYPES or error.get("code") in (429, "429")
+    return wire.text(error.get("type")) in _BUSY_TYPES or error.get("code") in (
+        429,
+        "429",
+    )
 
 
 def failure(error: object) -> BackendError:
@@ -76,7 +79,7 @@ def _finish_reason(data: Mapping[str, object], has_text: bool) -> FinishReason:
     if status == "incomplete":
         return _cut(data, has_text)
     if status != "completed":
-        shown = status if status in _UNFINISHED else "unknown"
+        shown = status if wire.text(status) in _UNFINISHED else "unknown"
         message = f"Perplexity ended the run with status {shown}"
         raise BadAnswer(message)
     if not has_text:

@@ -27,13 +27,11 @@ def shipped() -> PriceBook:
     return _read(resource.read_text(encoding="utf-8"), "prices.toml")
 
 
-def load(path: Path | None) -> PriceBook:
+def load(path: Path) -> PriceBook:
     """Return the shipped prices with a user's file over them.
 
     Raises `ConfigError` with every problem of the file.
     """
-    if path is None:
-        return shipped()
     try:
         document = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -159,8 +159,8 @@ def _messages(query: Query) -> list[dict[str, object]]:
     ]
 
 
-def _role(message: Mapping[str, object]) -> object:
-    role = message.get("role")
+def _role(message: Mapping[str, object]) -> str:
+    role = wire.text(message.get("role"))
     if role not in _ROLES or message.get("tool_calls"):
         problem = "Perplexity takes no tool messages"
         raise NoAnswer(problem, reason="invalid_request")

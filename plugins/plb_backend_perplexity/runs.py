@@ -102,7 +102,7 @@ class Runs:
 
 
 def _is_running(answer: HttpAnswer) -> bool:
-    return wire.table(answer.data).get("status") in _RUNNING
+    return wire.text(wire.table(answer.data).get("status")) in _RUNNING
 
 
 def _run_id(answer: HttpAnswer) -> str:

@@ -33,7 +33,7 @@ class TokenCostSettings:
         4096, 0, "Most tokens a backend adds to a prompt: instructions, templates."
     )
     max_searches: int = _whole(
-        10, 0, "Most web searches one answer makes, where searches have a price."
+        20, 0, "Most web searches one answer makes, where searches have a price."
     )
     max_tokens_per_search: int = _whole(
         10_000, 0, "Most tokens of results the model reads per web search."

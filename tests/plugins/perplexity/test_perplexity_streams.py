@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import attrs
 import pytest
 from loguru import logger
 
 from plb_core import (
     BackendBusy,
+    BackendError,
     BadAnswer,
 )
-from plb_core.testing.emulators import Fault, PerplexityEmulator
+from plb_core.testing.emulators import Fault, PerplexityEmulator, Reply
 from tests.plugins.perplexity.bench import (
     KEY,
     QUERY,
@@ -195,3 +197,27 @@ async def test_an_impossible_cost_is_logged_and_left_out(
     assert answer.cost_micro_usd is None
     assert any("cost" in line for line in said)
     assert not any(KEY in line or QUERY.text in line for line in said)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cut", [Fault.cut, Fault.cut_unframed, Fault.reset])
+@pytest.mark.parametrize("api", ["agent", "chat"])
+async def test_no_cut_is_ever_taken_for_a_complete_answer(
+    up: PerplexityEmulator, api: str, cut: Callable[[int], Fault]
+) -> None:
+    parts: list[Mapping[str, object] | str] = [delta("a [1]"), completed("a [1]")]
+    if api == "chat":
+        choice = {"delta": {"content": "a [1]"}}
+        last = {"delta": {}, "finish_reason": "stop"}
+        parts = [{"choices": [choice]}, {"choices": [last]}, "[DONE]"]
+    whole = events(*parts)
+    size = len(whole.edit(up, Reply()).content)
+    # What comes after the event that ends the answer proves nothing more.
+    decisive = size - 4 if api == "agent" else size - len("data: [DONE]\n\n") - 3
+    for after_bytes in range(0, decisive, 7):
+        up.faults = [attrs.evolve(cut(after_bytes), edit=whole.edit)]
+        try:
+            _, end, _ = await streamed(built(up, api=api, model="m/m"))
+        except BackendError:
+            continue
+        assert end == "truncated", f"cut after {after_bytes} of {size} bytes"

@@ -22,12 +22,11 @@ from plb_core.errors import (
     BackendRefused,
     BackendTimeout,
     BackendUnreachable,
-    BadAnswer,
     ConfigError,
 )
 from plb_core.http_addresses import AddressRefused, GuardedResolver
 from plb_core.http_answer import HttpAnswer, refusal, retry_after_s
-from plb_core.http_exchange import Exchange, Limits
+from plb_core.http_exchange import CutAnswer, Exchange, Limits
 from plb_core.http_request import RequestWriter
 from plb_core.http_settings import HttpSettings, backend_url, url_problem
 from plb_core.http_stream import HttpStream, SseEvent
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
 __all__ = [
+    "CutAnswer",
     "HttpAnswer",
     "HttpClient",
     "HttpSettings",
@@ -150,15 +150,16 @@ class HttpClient:
         """
         request = self._writer.write(method, path, body, None, headers)
         exchange = await self._connect(timeout_s)
+        settings = self._settings
+        stream = HttpStream(
+            exchange, settings.max_stream_bytes, settings.max_answer_bytes
+        )
         try:
             await exchange.send(request)
             _refuse_redirect(exchange)
-            settings = self._settings
-            yield HttpStream(
-                exchange, settings.max_stream_bytes, settings.max_answer_bytes
-            )
+            yield stream
         finally:
-            exchange.finish()
+            exchange.finish(whole=stream.whole)
 
     async def _connect(self, timeout_s: float) -> Exchange:
         connector = self._connector
@@ -224,7 +225,7 @@ async def _whole(exchange: Exchange, limit_bytes: int) -> HttpAnswer:
     )
     if not exchange.framed and answer.status < 300 and answer.data is None:  # noqa: PLR2004 - HTTP's success class
         # Closing the connection is all that marks this body's end.
-        raise BadAnswer("the answer was cut, or is not JSON")
+        raise CutAnswer("the answer was cut, or is not JSON")
     return answer
 
 

@@ -28,6 +28,9 @@ MIN_BYTES_PER_WINDOW: Final = 640
 """64 bytes a second. A finished line counts as a whole window, so that keep-alive
 lines and slow tokens pass while a body dripped byte by byte does not."""
 
+LINGER_S: Final = 1.0
+"""How long a connection may take to end a body that is known to be complete."""
+
 MAX_HEADERS: Final = 100
 MAX_HEADER_BYTES: Final = 8190
 
@@ -42,6 +45,10 @@ class Limits:
 
     first_byte_s: float
     idle_s: float
+
+
+class CutAnswer(BadAnswer):
+    """The answer ended before its announced end."""
 
 
 class Exchange:
@@ -160,7 +167,7 @@ class Exchange:
         try:
             chunk = await content.readany()
         except (aiohttp.ClientError, OSError) as exc:
-            raise BadAnswer("the answer was cut before its end") from exc
+            raise CutAnswer("the answer was cut before its end") from exc
         self._waiting_since = math.inf
         self._idle_since = self._loop.time()
         self._progress += len(chunk)
@@ -188,21 +195,32 @@ class Exchange:
             parts.append(chunk)
         return b"".join(parts)
 
-    def finish(self) -> None:
-        """Give the connection back for the next call, or drop it when not at its end.
+    def finish(self, *, whole: bool = False) -> None:
+        """Give the connection back for the next call, or drop it before its end.
 
-        May be called again without effect.
+        `whole` says that the data itself is complete: then the end of the body, which
+        often comes a moment later, is waited for in the background.
         """
-        content = self._content
-        if content is None or not content.is_eof():
-            # Aborted, not closed: closing would first wait to send unread requests.
-            self._protocol.abort()
-            self._connection.close()
-        else:
-            self._connection.release()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        content = self._content
+        if content is None or not (whole or content.is_eof()):
+            self._drop()
+            return
+        if not content.is_eof():
+            self._timer = self._loop.call_later(LINGER_S, self._drop)
+        content.on_eof(self._release)
+
+    def _release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._connection.release()
+
+    def _drop(self) -> None:
+        # Aborted, not closed: closing would first wait to send unread requests.
+        self._protocol.abort()
+        self._connection.close()
 
     def _watch_until(self, due_at: float) -> None:
         if self._timer is not None:

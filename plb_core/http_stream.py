@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from plb_core.errors import BadAnswer
 from plb_core.http_answer import HttpAnswer, media_type
-from plb_core.http_exchange import too_large
+from plb_core.http_exchange import CutAnswer, too_large
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -26,10 +26,11 @@ class HttpStream:
 
     Look-ups in `headers` ignore case. Without `framed`, nothing but the connection's
     end marks the end of the body: then only an end marker in the data itself proves
-    that the answer is whole.
+    that the answer is whole. Set `whole` when such a mark was seen and the rest is not
+    read: the connection can then be used again.
     """
 
-    __slots__ = ("_answer_limit", "_exchange", "_stream_limit")
+    __slots__ = ("_answer_limit", "_exchange", "_stream_limit", "whole")
 
     def __init__(
         self, exchange: Exchange, stream_limit_bytes: int, answer_limit_bytes: int
@@ -37,6 +38,7 @@ class HttpStream:
         self._exchange = exchange
         self._stream_limit = stream_limit_bytes
         self._answer_limit = answer_limit_bytes
+        self.whole = False
 
     @property
     def status(self) -> int:
@@ -110,7 +112,7 @@ class HttpStream:
                 unfinished.append(rest)
         if unfinished:
             if not self.framed:
-                raise BadAnswer("the answer was cut within a line")
+                raise CutAnswer("the answer was cut within a line")
             yield _decoded(b"".join(unfinished))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from plb_contrib_algorithms.arms import PRIOR, Arm, Kind, chances_of_best
 from plb_core import (
     BuildContext,
     Choice,
@@ -22,7 +23,6 @@ from plb_core import (
     doc,
     hookimpl,
 )
-from plb_core.candidate import Decayed
 from plb_core.settings import at_least, positive, share
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 MAX_KINDS: Final = 64  # a classifier returns a handful; what is beyond shares ""
 PRIOR_VARIANCE: Final = 0.09  # an answer's quality lies some 0.3 around its mean
-PRIOR: Final = (0.95, 0.7, 0.0, 0.0)  # answered, quality, USD, seconds; mass 1
 PENDING_HALF_LIFE_S: Final = 60.0  # a choice that never became an attempt fades
-GRID: Final = 24  # points of the integral; 48 move a probability by < 0.005
 
 
 @attrs.frozen
@@ -75,60 +73,6 @@ class Settings:
     )
 
 
-class _Arm:
-    """Decayed means of what using one algorithm gave; the clock counts observations."""
-
-    __slots__ = ("means",)
-
-    def __init__(self, half_life: float) -> None:
-        self.means = tuple(Decayed(half_life) for _ in PRIOR)
-
-    def learn(self, sample: Sequence[float | None], tick: float) -> None:
-        for mean, value in zip(self.means, sample, strict=True):
-            if value is not None:
-                mean.add(value, tick)
-
-    def estimate(
-        self, prior: Sequence[float], strength: float, tick: float
-    ) -> list[float]:
-        return [
-            mean.blended(value, strength, tick)
-            for mean, value in zip(self.means, prior, strict=True)
-        ]
-
-    def judged(self, tick: float) -> float:
-        """Return the attempts whose worth is known: failures and judged answers."""
-        answered, quality, *_ = self.means
-        return quality.mass_at(tick) + answered.mass_at(tick) * (1.0 - answered.value)
-
-    def adopt(self, previous: _Arm, tick: float) -> None:
-        for mine, theirs in zip(self.means, previous.means, strict=True):
-            if theirs.mass:
-                mine.add(theirs.value, tick)
-                mine.mass = theirs.mass_at(tick)
-
-
-class _Kind:
-    """What is known for one kind of question, and the shares drawn from meanwhile."""
-
-    __slots__ = (
-        "arms", "bounds", "changes", "pending", "refreshed_at_s", "shares", "tick",
-    )  # fmt: skip
-
-    def __init__(self, count: int, half_life: float, now_s: float) -> None:
-        self.arms = [_Arm(half_life) for _ in range(count)]
-        self.tick = 0.0
-        self.pending = [0.0] * count
-        self.shares: list[float] = []
-        self.bounds: list[float] = []
-        self.changes = 0
-        self.refreshed_at_s = now_s
-
-    def due_after(self) -> int:
-        """Return after how many changes the shares are worked out anew."""
-        return 1 + min(15, int(self.tick / 8))
-
-
 class Adaptive:
     """Use the algorithm that has been most useful for this kind of question.
 
@@ -166,17 +110,15 @@ class Adaptive:
         self.names = settings.algorithms
         _check(self.names, context.name)
         self._inner = [context.algorithm(name) for name in self.names]
-        rates = [getattr(inner, "rate", None) for inner in self._inner]
-        self._inner_rates = [rate for rate in rates if rate is not None]
         self._index = {name: index for index, name in enumerate(self.names)}
         half_life = settings.half_life_observations
         # One outlier must not outweigh hundreds of answers: it loses 1 at most.
         self._most_usd = 1.0 / max(settings.cost_penalty_per_usd, 1e-9)
         self._most_s = 1.0 / max(settings.latency_penalty_per_s, 1e-9)
-        self.everything = _Arm(half_life)
-        self.general = [_Arm(half_life) for _ in self.names]
+        self.everything = Arm(half_life)
+        self.general = [Arm(half_life) for _ in self.names]
         self.tick = 0.0
-        self.kinds: dict[str, _Kind] = {}
+        self.kinds: dict[str, Kind] = {}
 
     def choose(self, query: Query, candidates: Sequence[Candidate]) -> Choice:
         """Draw an algorithm for this kind of question and let it choose."""
@@ -192,9 +134,7 @@ class Adaptive:
         return Choice(choice.candidate, probability, choice.scores, self.names[index])
 
     def observe(self, outcome: Outcome) -> None:
-        """Credit the algorithm that chose, and let every one of the list learn."""
-        for inner in self._inner:
-            inner.observe(outcome)
+        """Credit the algorithm that chose; the core lets the inner ones observe too."""
         index = self._index.get(outcome.via)
         if index is None or outcome.algorithm != self.name:
             return
@@ -205,21 +145,16 @@ class Adaptive:
             return  # the client went away
         answered = result == "answer"
         cost = outcome.cost_micro_usd
-        self._learn(
-            kind,
-            index,
-            (
-                1.0 if answered else 0.0,
-                outcome.quality if answered else None,
-                None if cost is None else min(cost / 1e6, self._most_usd),
-                min(outcome.latency_s, self._most_s),
-            ),
+        sample = (
+            1.0 if answered else 0.0,
+            outcome.quality if answered else None,
+            None if cost is None else min(cost / 1e6, self._most_usd),
+            min(outcome.latency_s, self._most_s),
         )
+        self._learn(kind, index, sample)
 
     def rate(self, rating: Rating) -> None:
-        """Credit a later verdict to the algorithm that chose, and pass it on."""
-        for rate in self._inner_rates:
-            rate(rating)
+        """Credit a later verdict to the algorithm that chose."""
         index = self._index.get(rating.via)
         if index is not None and rating.algorithm == self.name:
             kind = self._kind(rating.kind)
@@ -243,18 +178,18 @@ class Adaptive:
                 kind.arms[mine].adopt(known.arms[theirs], kind.tick)
             self._refresh(kind)
 
-    def _kind(self, label: str) -> _Kind:
+    def _kind(self, label: str) -> Kind:
         kind = self.kinds.get(label)
         if kind is None:
             if len(self.kinds) >= MAX_KINDS and label:
                 return self._kind("")
             half_life = self.settings.half_life_observations
-            kind = _Kind(len(self.names), half_life, self._now())
+            kind = Kind(len(self.names), half_life, self._now())
             self.kinds[label] = kind
             self._refresh(kind)
         return kind
 
-    def _learn(self, kind: _Kind, index: int, sample: Sequence[float | None]) -> None:
+    def _learn(self, kind: Kind, index: int, sample: Sequence[float | None]) -> None:
         self.tick += 1.0
         kind.tick += 1.0
         kind.arms[index].learn(sample, kind.tick)
@@ -264,13 +199,13 @@ class Adaptive:
         if kind.changes >= kind.due_after():
             self._refresh(kind)
 
-    def _refresh(self, kind: _Kind) -> None:
+    def _refresh(self, kind: Kind) -> None:
         known = self.settings
         now_s = self._now()
         faded = 0.5 ** ((now_s - kind.refreshed_at_s) / PENDING_HALF_LIFE_S)
         kind.pending = [pending * faded for pending in kind.pending]
         prior = self.everything.estimate(PRIOR, 1.0, self.tick)
-        quality_is_known = self.everything.means[1].mass > 0.0
+        judging = self.everything.means[1].mass > 0.0
         means, deviations = [], []
         for arm, general, pending in zip(
             kind.arms, self.general, kind.pending, strict=True
@@ -284,13 +219,7 @@ class Adaptive:
                 - known.cost_penalty_per_usd * cost_usd
                 - known.latency_penalty_per_s * latency_s
             )
-            # Where nothing is ever judged, doubt about quality cannot be resolved by
-            # trying, so the attempts themselves count.
-            mass = (
-                arm.judged(kind.tick)
-                if quality_is_known
-                else arm.means[0].mass_at(kind.tick)
-            )
+            mass = arm.known(kind.tick, judging=judging)
             mass += known.prior_strength + pending
             deviations.append(math.sqrt(PRIOR_VARIANCE / mass))
         floor = known.exploration / len(means)
@@ -301,32 +230,6 @@ class Adaptive:
         kind.bounds = list(accumulate(kind.shares))
         kind.changes = 0
         kind.refreshed_at_s = now_s
-
-
-def chances_of_best(means: Sequence[float], deviations: Sequence[float]) -> list[float]:
-    """Return for each of several normal variables the chance of being the largest.
-
-    P(a) = ∫ φ_a(x) Π_{b≠a} Φ_b(x) dx, summed over a grid that spans the largest.
-    """
-    pairs = tuple(zip(means, deviations, strict=True))
-    low = max(mean - 4.0 * deviation for mean, deviation in pairs)
-    high = max(mean + 4.0 * deviation for mean, deviation in pairs)
-    edges = [low + (high - low) * step / GRID for step in range(GRID + 1)]
-    below = []
-    for mean, deviation in pairs:
-        scale = 1.0 / (deviation * math.sqrt(2.0))
-        below.append([1.0 + math.erf((edge - mean) * scale) for edge in edges])
-    chances = [0.0] * len(pairs)
-    for step in range(GRID):
-        middles = [each[step] + each[step + 1] for each in below]
-        product = math.prod(middles)
-        if product:
-            for index, each in enumerate(below):
-                chances[index] += (
-                    (each[step + 1] - each[step]) * product / middles[index]
-                )
-    total = sum(chances)
-    return [chance / total for chance in chances]
 
 
 def _check(names: Sequence[str], own: str) -> None:

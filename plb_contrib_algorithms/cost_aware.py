@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from plb_contrib_algorithms.good_answers import GoodAnswers, Prior
 from plb_core import (
     BuildContext,
     Choice,
@@ -25,7 +25,6 @@ from plb_core.settings import at_least, positive, share
 if TYPE_CHECKING:
     from plb_core import Candidate
 
-MAX_KINDS: Final = 64  # a classifier returns a handful; what is beyond shares ""
 INDIFFERENT: Final = 0.01  # a loss within 1 % of the least is no reason to prefer
 
 
@@ -108,18 +107,6 @@ class Settings:
     )
 
 
-# Not frozen: changed by every observation of its backend and kind.
-@attrs.define
-class _Record:
-    """Discounted counts of one backend for one kind, and the chance they give."""
-
-    tries: float = 0.0
-    answers: float = 0.0
-    judged: float = 0.0
-    good: float = 0.0
-    chance: float = 0.0
-
-
 class CostAware(ScoringAlgorithm):
     """Prefer the backend from which a *good* answer is expected to be cheapest.
 
@@ -155,13 +142,19 @@ class CostAware(ScoringAlgorithm):
     def __init__(self, settings: Settings, context: BuildContext) -> None:
         super().__init__(context)
         self.exploration = settings.exploration
-        self.settings = settings
+        self._settings = settings
         weight = settings.cost_weight_factor if settings.prefer_low_cost else 0.0
         self._money = weight
         self._bad_answer = (1.0 - weight) * settings.bad_answer_micro_usd
-        self._keep = 0.5 ** (1.0 / settings.half_life_observations)
-        self._unknown_chance = self._chance(_Record())
-        self.records: dict[str, dict[str, _Record]] = {}
+        prior = Prior(
+            settings.prior_answered,
+            settings.prior_good,
+            settings.prior_strength,
+            settings.optimism,
+        )
+        self.answers = GoodAnswers(
+            prior, settings.quality_bar, settings.half_life_observations
+        )
         self._configured = {info.name for info in context.backends}
         self._table_costs: dict[str, tuple[Price | None, float]] = {}
 
@@ -183,9 +176,8 @@ class CostAware(ScoringAlgorithm):
 
     def score(self, query: Query, candidate: Candidate) -> float:
         """Return minus the loss per good answer, in weighted micro-USD."""
-        records = self.records.get(self._shared(query.kind))
-        record = records.get(candidate.name) if records is not None else None
-        chance = record.chance if record is not None else self._unknown_chance
+        records = self.answers.of_kind(query.kind)
+        chance = self.answers.chance(records.get(candidate.name))
         spent = self._money * self.expected_micro_usd(candidate)
         return -(spent + self._bad_answer * (1.0 - chance)) / chance
 
@@ -196,7 +188,7 @@ class CostAware(ScoringAlgorithm):
         if known is None or known[0] is not price:
             known = (price, self._table_cost(price))
             self._table_costs[candidate.name] = known
-        strength = self.settings.prior_strength
+        strength = self._settings.prior_strength
         return candidate.cost.blended(known[1], strength, self.now())
 
     def observe(self, outcome: Outcome) -> None:
@@ -204,62 +196,23 @@ class CostAware(ScoringAlgorithm):
         result = outcome.result
         if result == "cancelled" or (result == "truncated" and not outcome.error):
             return  # the client went away
-        record = self._record(outcome.backend, outcome.kind)
-        record.tries += 1.0
-        if result == "answer":
-            record.answers += 1.0
-            if outcome.quality is not None:
-                record.judged += 1.0
-                record.good += outcome.quality >= self.settings.quality_bar
-        record.chance = self._chance(record)
+        self.answers.attempt(
+            outcome.backend,
+            outcome.kind,
+            answered=result == "answer",
+            quality=outcome.quality,
+        )
 
     def rate(self, rating: Rating) -> None:
         """Learn from a later verdict whether the answer was good."""
-        record = self._record(rating.backend, rating.kind)
-        record.judged += 1.0
-        record.good += rating.quality >= self.settings.quality_bar
-        record.chance = self._chance(record)
+        self.answers.verdict(rating.backend, rating.kind, rating.quality)
 
     def adopt(self, previous: CostAware) -> None:
         """Take over the counts of backends that are still configured."""
-        same_bar = previous.settings.quality_bar == self.settings.quality_bar
-        for kind, records in previous.records.items():
-            for backend in records.keys() & self._configured:
-                record = attrs.evolve(records[backend])
-                if not same_bar:
-                    record.judged = record.good = 0.0
-                record.chance = self._chance(record)
-                self.records.setdefault(kind, {})[backend] = record
-
-    def _shared(self, kind: str) -> str:
-        known = self.records
-        return kind if kind in known or len(known) < MAX_KINDS else ""
-
-    def _record(self, backend: str, kind: str) -> _Record:
-        records = self.records.setdefault(self._shared(kind), {})
-        record = records.get(backend)
-        if record is None:
-            record = records[backend] = _Record()
-        keep = self._keep
-        record.tries *= keep
-        record.answers *= keep
-        record.judged *= keep
-        record.good *= keep
-        return record
-
-    def _chance(self, record: _Record) -> float:
-        known = self.settings
-        answered = self._upper(record.answers, record.tries, known.prior_answered)
-        return answered * self._upper(record.good, record.judged, known.prior_good)
-
-    def _upper(self, count: float, tries: float, prior: float) -> float:
-        strength = self.settings.prior_strength
-        mean = (count + strength * prior) / (tries + strength)
-        variance = max(0.0, mean * (1.0 - mean)) / (tries + strength + 1.0)
-        return min(1.0, mean + self.settings.optimism * math.sqrt(variance))
+        self.answers.adopt(previous.answers, self._configured)
 
     def _table_cost(self, price: Price | None) -> float:
-        known = self.settings
+        known = self._settings
         if price is None:
             return known.unknown_cost_micro_usd
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -45,8 +46,9 @@ class Settings:
     callable: str | None = attrs.field(
         default=None,
         metadata=doc(
-            "Your function as 'package.module:function'; it gets the query and the"
-            " candidates and returns one of them, or a Choice."
+            "Your function as 'package.module:function', installed or beside the"
+            " configuration file; it gets the query and the candidates and returns one"
+            " of them, or a Choice."
         ),
     )
     score: str | None = attrs.field(
@@ -162,7 +164,10 @@ class ChosenByFunction:
 
 
 def _refuse(
-    context: BuildContext, setting: str, message: str, cause: Exception | None = None
+    context: BuildContext,
+    setting: str,
+    message: str,
+    cause: BaseException | None = None,
 ) -> NoReturn:
     key = f"algorithm.{context.name}.{setting}"
     raise ConfigError([Problem(message, key=key)]) from cause
@@ -172,11 +177,15 @@ def _import(path: str, context: BuildContext) -> Function:
     module_name, colon, attribute = path.partition(":")
     if not (colon and module_name and attribute):
         _refuse(context, "callable", "expected 'package.module:function'")
+    folder = str(context.folder.resolve())
+    sys.path.append(folder)  # so that a module beside config.toml is found
     try:
         function: object = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs the user's module, which may raise anything
         message = f"importing {module_name!r} failed: {type(error).__name__}: {error}"
         _refuse(context, "callable", message, error)
+    finally:
+        sys.path.remove(folder)
     for part in attribute.split("."):
         function = getattr(function, part, None)
     if not callable(function):

@@ -18,7 +18,7 @@ import math
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 MAX_CHARACTERS: Final = 500
 MAX_NODES: Final = 200
@@ -93,11 +93,11 @@ def _parse(text: str) -> ast.Expression:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # doubtful spellings such as `1if x else 2`
             tree = ast.parse(stripped, mode="eval")
-    except SyntaxError as error:
-        message = f"cannot be read ({error.msg}); allowed are {ALLOWED}"
-        raise ExpressionError((error.offset or 1) + shift, message) from error
-    except (MemoryError, RecursionError, ValueError, Warning) as error:
-        raise ExpressionError(1 + shift, "cannot be read: too deep") from error
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        reason = getattr(error, "msg", "too deep")
+        column = getattr(error, "offset", None) or 1
+        message = f"cannot be read ({reason}); allowed are {ALLOWED}"
+        raise ExpressionError(column + shift, message) from error
     return tree
 
 
@@ -176,7 +176,7 @@ class _Checker:
             )
             self._refuse(node, f"{name} takes {wanted}, none by name")
 
-    def _refuse(self, node: ast.expr, message: str) -> None:
+    def _refuse(self, node: ast.expr, message: str) -> NoReturn:
         if "allowed" in message:
             message = f"{message}; allowed are {ALLOWED}"
         raise ExpressionError(node.col_offset + 1 + self.shift, message)

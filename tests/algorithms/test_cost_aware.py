@@ -203,9 +203,9 @@ def test_a_rating_counts_as_a_judged_answer() -> None:
     for quality in (0.1, 0.9, 0.4):
         rated.rate(Rating("req_1", "a", "cost_aware", "general", {"user": quality}))
         scored.observe(fakes.outcome("a", quality=quality))
-    judged = [each.records["general"]["a"].good for each in (rated, scored)]
+    judged = [each.answers.records["general"]["a"].good for each in (rated, scored)]
     assert judged[0] == judged[1] > 0
-    assert rated.records["general"]["a"].tries == 0.0
+    assert rated.answers.records["general"]["a"].tries == 0.0
 
 
 def test_old_observations_fade() -> None:
@@ -224,7 +224,7 @@ def test_kinds_beyond_the_limit_share_one_entry() -> None:
     algorithm = make()
     for index in range(500):
         algorithm.observe(fakes.outcome("a", result="error", kind=f"kind {index}"))
-    assert len(algorithm.records) == 65
+    assert len(algorithm.answers.records) == 65
     late = algorithm.score(Query("x", kind="kind 499"), PAIR[0])
     assert late < algorithm.score(Query("x", kind="kind 1"), PAIR[0])
 
@@ -239,7 +239,7 @@ def test_adopts_counts_of_backends_that_are_still_configured() -> None:
     new = make(backends=backends)
     new.adopt(old)
     assert new.score(QUERY, PAIR[0]) == old.score(QUERY, PAIR[0])
-    assert new.records["general"].keys() == {"a"}
+    assert new.answers.records["general"].keys() == {"a"}
     new.observe(fakes.outcome("a"))
     assert new.score(QUERY, PAIR[0]) != old.score(QUERY, PAIR[0])
 
@@ -253,9 +253,9 @@ def test_adopting_under_another_bar_forgets_what_was_judged_good() -> None:
     )
     new = make(settings, backends=(PAIR[0].info,))
     new.adopt(old)
-    record = new.records["general"]["a"]
+    record = new.answers.records["general"]["a"]
     assert record.judged == record.good == 0.0
-    assert record.answers == old.records["general"]["a"].answers
+    assert record.answers == old.answers.records["general"]["a"].answers
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -322,6 +324,16 @@ def test_finds_a_function_inside_a_class(
     monkeypatch.syspath_prepend(tmp_path)
     algorithm = make(callable="users_rules:Holder.last")
     assert algorithm.choose(QUERY, (A, B)).candidate is B
+
+
+def test_finds_a_module_beside_the_configuration_file(tmp_path: Path) -> None:
+    (tmp_path / "rules_beside_config.py").write_text(FUNCTIONS)
+    context = attrs.evolve(fakes.context("custom"), folder=tmp_path)
+    before = list(sys.path)
+    settings = Settings(callable="rules_beside_config:Holder.last")
+    algorithm = plb_register_algorithm().build(settings, context)
+    assert algorithm.choose(QUERY, (A, B)).candidate is B
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(

@@ -198,8 +198,10 @@ def test_a_backends_coordinates_win_over_its_region() -> None:
 def test_a_backend_without_a_place_is_the_farthest() -> None:
     candidates = {"somewhere": fakes.candidate("somewhere"), **cities("auckland")}
     measured(candidates["somewhere"], 0.01)
-    choice = make(candidates).choose(PARIS, tuple(candidates.values()))
+    algorithm = make(candidates)
+    choice = algorithm.choose(PARIS, tuple(candidates.values()))
     assert choice.candidate.name == "auckland"
+    assert algorithm.score(PARIS, candidates["somewhere"]) == -FARTHEST_KM
 
 
 def test_backends_beyond_the_tie_distance_do_not_compete_by_latency() -> None:

@@ -1,5 +1,7 @@
 """Conformance contracts: subclass one per plugin, and its protocol is tested."""
 
 from plb_core.testing.contracts.algorithm import AlgorithmContract
+from plb_core.testing.contracts.classifier import ClassifierContract
+from plb_core.testing.contracts.quality_scorer import QualityScorerContract
 
-__all__ = ["AlgorithmContract"]
+__all__ = ["AlgorithmContract", "ClassifierContract", "QualityScorerContract"]

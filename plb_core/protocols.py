@@ -197,7 +197,10 @@ class Service(Protocol):
     """Runs beside the balancer for as long as `plb serve` does."""
 
     async def start(self, balancer: Balancer) -> Sequence[str]:
-        """Begin to serve; return the addresses to show, for example URLs."""
+        """Begin to serve; return the addresses to show, for example URLs.
+
+        Raises `ConfigError` when it cannot, for example because a port is taken.
+        """
         ...
 
     async def close(self) -> None:

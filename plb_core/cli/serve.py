@@ -20,8 +20,6 @@ from plb_core.types import Problem, Query
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from plb_core.protocols import Service
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add options."""
@@ -63,7 +61,8 @@ async def _serve(options: argparse.Namespace) -> int:
         await running.enter_async_context(balancer)
         addresses = []
         for service in services.values():
-            addresses += await _start(service, balancer, running)
+            addresses += await service.start(balancer)
+            running.push_async_callback(service.close)
         _listen_to_signals(stop, lambda: _reload(balancer, options))
         status = await _first_question(balancer, options.ask) if options.ask else 0
         for address in addresses:
@@ -73,18 +72,6 @@ async def _serve(options: argparse.Namespace) -> int:
         await stop.wait()
         logger.info("stopping")
     return 0
-
-
-async def _start(
-    service: Service, balancer: Balancer, running: contextlib.AsyncExitStack
-) -> list[str]:
-    try:
-        addresses = list(await service.start(balancer))
-    except OSError as error:
-        print(f"plb: a service cannot start: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    running.push_async_callback(service.close)
-    return addresses
 
 
 async def _first_question(balancer: Balancer, question: str) -> int:

@@ -31,6 +31,7 @@ def section(
     Keys in `values` are set; the others stand as comments with their defaults, after
     their help text. With `off` the whole table is a comment.
     """
+    attrs.resolve_types(cls, include_extras=False)
     given = values or {}
     mark = "# " if off else ""
     yield ""

@@ -51,7 +51,7 @@ def build(settings: LightRAGSettings, context: BuildContext) -> LightRAGBackend:
         missing, present = "password_env", "username_env"
         if settings.username_env is None:
             missing, present = present, missing
-        message = f"{present} needs {missing} beside it"
+        message = f"needs {missing} beside it"
         key = f"backend.{context.name}.{present}"
         raise ConfigError([Problem(message, key=key)])
     return LightRAGBackend(settings, context)

@@ -133,7 +133,9 @@ class Server:
         elif path not in OPEN:
             given = headers.get("Authorization", "")
             scheme, _, token = given.partition(" ")
-            known = hmac.compare_digest(token.strip().encode(), self._token)
+            # The parser keeps bytes that are not UTF-8 as lone surrogates.
+            raw = token.strip().encode(errors="surrogateescape")
+            known = hmac.compare_digest(raw, self._token)
             if scheme.lower() != "bearer" or not known:
                 raise Refusal("invalid_token", close=True)
 

@@ -66,7 +66,6 @@ class Gateway:
             raise ConfigError([Problem(message, key=key)]) from error
         self._server = server
         self._gc_thresholds = gc.get_threshold()
-        gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         return [address]

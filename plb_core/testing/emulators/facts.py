@@ -5,6 +5,7 @@ The same question always gets the same answer, so that answers can be compared.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -124,6 +125,7 @@ FACTS: Final = (
 )
 
 
+@functools.lru_cache(maxsize=1024)
 def matching(question: str, most: int = 3) -> tuple[Fact, ...]:
     """Return up to `most` facts that share words with the question, best first.
 

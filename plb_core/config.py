@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 import attrs
@@ -26,6 +26,7 @@ from plb_core.sections import (
     Track,
 )
 from plb_core.structure import Problems, nearest, read_settings
+from plb_core.toml_lines import Path
 from plb_core.types import ModelMap, Problem
 
 _Section = TypeVar("_Section")
@@ -68,7 +69,7 @@ class Config:
     routes: Mapping[str, Route]
     instances: Mapping[Kind, Mapping[str, Instance]]
     problems: Problems = attrs.field(eq=False, repr=False)
-    folder: Path = Path()
+    folder: FilePath = FilePath()
 
     def instance(self, kind: Kind, name: str) -> Instance:
         """Return the section `[kind.name]`, or a plugin of that name by itself."""
@@ -80,13 +81,13 @@ Overrides = Sequence[tuple[tuple[str, ...], object]]
 """(key path, value) pairs that win over the file, such as a command line's."""
 
 
-def read_file(path: str | Path, overrides: Overrides = ()) -> Config:
+def read_file(path: str | FilePath, overrides: Overrides = ()) -> Config:
     """Read a TOML file; raises `ConfigError` only if it cannot be parsed at all.
 
     Other problems are in `Config.problems`; building a plan raises them together
     with those of plugins.
     """
-    path = Path(path)
+    path = FilePath(path)
     try:
         text = path.read_bytes().decode()
     except OSError as error:
@@ -102,7 +103,7 @@ def read_text(
     text: str,
     *,
     file: str = "config",
-    folder: Path = Path(),
+    folder: FilePath = FilePath(),
     overrides: Overrides = (),
 ) -> Config:
     """Read TOML text; `file` names it in messages, `folder` anchors its paths."""
@@ -138,7 +139,7 @@ class _Reader:
         self.document = document
         self.problems = problems
 
-    def read(self, folder: Path) -> Config:
+    def read(self, folder: FilePath) -> Config:
         known = ("routing", "plugins", "backend", "track", "route", *INSTANCE_KINDS)
         for name in self.document:
             if name not in known:
@@ -228,7 +229,7 @@ def _check_references(config: Config) -> None:
     problems = config.problems
     for name, track in config.tracks.items():
         for index, backend in enumerate(track.backends or ()):
-            key = ("track", name, "backends", index)
+            key: Path = ("track", name, "backends", index)
             _check_known(problems, key, backend, config.backends, "backend")
     for name, route in config.routes.items():
         if route.track is not None:
@@ -236,7 +237,7 @@ def _check_references(config: Config) -> None:
             _check_known(problems, key, route.track, config.tracks, "track")
         for tier, backends in enumerate(route.tiers or ()):
             for index, backend in enumerate(backends):
-                place = ("route", name, "tiers", tier, index)
+                place: Path = ("route", name, "tiers", tier, index)
                 _check_known(problems, place, backend, config.backends, "backend")
         if route.tiers is not None and not all(route.tiers):
             problems.add(("route", name, "tiers"), "a tier is empty")
@@ -255,7 +256,7 @@ def _check_default_track(config: Config) -> None:
 
 def _check_known(
     problems: Problems,
-    key: tuple[str | int, ...],
+    key: Path,
     name: str,
     known: Mapping[str, object],
     kind: str,

@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
-from pathlib import Path as FilePath
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import attrs
@@ -196,30 +195,37 @@ def _class_hook(cls: type) -> Callable[[object, Any], object]:
             for key in table
             if key not in names
         ]
-        values: dict[str, object] = {}
+        values = {}
         for name, field in names.items():
-            if name in table:
-                raw = table[name]
-            elif field.default is attrs.NOTHING:
-                errors.append(((name,), "missing"))
-                continue
-            elif field.type is EnvVar:
-                raw = field.default  # a default name must be set as well
-            else:
-                continue
             try:
-                value = _CONVERTER.structure(raw, field.type)
-                if field.validator is not None:
-                    field.validator(None, field, value)
+                raw = _raw(table, field)
+                if raw is not attrs.NOTHING:
+                    values[name] = _checked(raw, field)
             except Exception as error:  # noqa: BLE001 - reported with its key
                 errors += _flat(error, (name,))
-            else:
-                values[name] = value
         if errors:
             raise StructureError(errors)
         return cls(**values)
 
     return structure
+
+
+def _raw(table: Mapping[str, object], field: attrs.Attribute[Any]) -> object:
+    """Return what stands in the table, or NOTHING to leave the field's default."""
+    if field.name in table:
+        return table[field.name]
+    if field.default is attrs.NOTHING:
+        raise ValueError("missing")
+    # The default name of a variable must be set in the environment as well.
+    return field.default if field.type is EnvVar else attrs.NOTHING
+
+
+def _checked(raw: object, field: attrs.Attribute[Any]) -> object:
+    kind: Any = field.type  # resolved when the hook was made
+    value: object = _CONVERTER.structure(raw, kind)
+    if field.validator is not None:
+        field.validator(None, field, value)
+    return value
 
 
 def _element_hook(kind: Any) -> Callable[[object, Any], object]:
@@ -275,6 +281,11 @@ def _table_hook(kind: Any) -> Callable[[object, Any], object]:
     return structure
 
 
+def _is_literal(kind: Any) -> bool:
+    origin: Any = get_origin(kind)
+    return origin is Literal
+
+
 def _is_mapping(kind: Any) -> bool:
     return get_origin(kind) in (dict, Mapping)
 
@@ -298,12 +309,7 @@ def _converter() -> cattrs.Converter:
         (EnvVar, _environment_variable),
     ):
         converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook(
-        FilePath, lambda value, _: FilePath(_string(value, str))
-    )
-    converter.register_structure_hook_func(
-        lambda kind: get_origin(kind) is Literal, _literal
-    )
+    converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_factory(_is_homogeneous_tuple, _element_hook)
     converter.register_structure_hook_factory(_is_fixed_tuple, _pair_hook)
     converter.register_structure_hook_factory(_is_mapping, _table_hook)

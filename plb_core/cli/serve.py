@@ -59,7 +59,7 @@ async def _serve(options: argparse.Namespace) -> int:
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as running:
         await running.enter_async_context(balancer)
-        addresses = []
+        addresses: list[str] = []
         for service in services.values():
             addresses += await service.start(balancer)
             running.push_async_callback(service.close)

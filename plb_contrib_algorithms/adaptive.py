@@ -38,12 +38,7 @@ class Settings:
     """What `[algorithm.adaptive]` accepts."""
 
     algorithms: tuple[str, ...] = attrs.field(
-        default=(
-            "response_time_based",
-            "health_aware",
-            "cost_aware",
-            "quality_aware",
-        ),
+        default=("response_time_based", "health_aware", "cost_aware", "quality_aware"),
         metadata=doc("Names of the algorithms to choose among, at least two."),
     )
     cost_penalty_per_usd: float = attrs.field(

@@ -12,7 +12,7 @@ from plb_core import Answer, BuildContext, Provider, Query, doc, hookimpl
 from plb_core.settings import at_least
 
 # Enough of an answer to judge it by; the rest would only cost time.
-_READ: Final = 3000
+_READ: Final = 2000
 _QUESTION: Final = 600
 _STEM: Final = 6
 # Refusals open an answer; later, the same words are about something else.
@@ -69,7 +69,7 @@ class BasicQuality:
     content: 0.4 to 1 by length; halved when it repeats itself, and when it was cut.
     Empty: all 0. Refused: all at most 0.1. An answer that only calls tools: no
     opinion. User satisfaction comes from ratings alone, never from here.
-    Reads 600 characters of the question and 3,000 of the answer; keeps nothing.
+    Reads 600 characters of the question and 2,000 of the answer; keeps nothing.
     """
 
     def __init__(self, settings: BasicQualitySettings) -> None:

@@ -13,7 +13,9 @@ import attrs
 import pytest
 
 from plb_core import Choice, Provider, ScoringAlgorithm
+from plb_core.testing import fakes
 from plb_core.testing.contracts import AlgorithmContract
+from plb_core.testing.contracts.bench import state_bytes
 
 
 class Least(ScoringAlgorithm):
@@ -26,6 +28,24 @@ def contract_for(algorithm_class, **attributes):
     return type(
         "Contract", (AlgorithmContract,), {"provider": provider, **attributes}
     )()
+
+
+class OneSlot:
+    __slots__ = "held"  # noqa: PLC0205 - Python allows it, so it must be counted
+
+    def __init__(self, held):
+        self.held = held
+
+
+class Slotted(Least):
+    """Keeps what it learns in objects with slots."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.kept = OneSlot([])
+
+    def observe(self, outcome):
+        self.kept.held.append(outcome.request_id)
 
 
 class TestLeast(AlgorithmContract):
@@ -266,6 +286,7 @@ class KeepsMuch(Least):
         (GlobalChance, "is_reproducible_with_the_same_seed", (), "different choices"),
         (KeepsRequests, "memory_stays_bounded", (), "state grew"),
         (KeepsQuestions, "memory_stays_bounded", (), "state grew"),
+        (Slotted, "memory_stays_bounded", (), "state grew"),
         (KeepsMuch, "memory_stays_bounded", (), "state holds"),
     ],
 )
@@ -306,3 +327,21 @@ def test_fails_an_algorithm_that_ignores_worse_outcomes():
     contract = contract_for(FirstOfTheList, worse_outcome={"latency_s": 9.0})
     with pytest.raises(AssertionError, match="is worse, yet"):
         contract.test_does_not_prefer_the_worse_of_a_pair(("a", "b"), "a")
+
+
+def test_builds_with_the_given_settings():
+    class Picky(Least):
+        def __init__(self, settings, context):
+            super().__init__(context)
+            self.settings = settings
+
+    provider = Provider("picky", Picky)
+    contract = type(
+        "Contract", (AlgorithmContract,), {"provider": provider, "settings": "mine"}
+    )()
+    made = contract.make(fakes.context())
+    assert made.settings == "mine"
+
+
+def test_counts_what_an_object_with_slots_holds():
+    assert state_bytes(OneSlot("x" * 10_000)) > 10_000

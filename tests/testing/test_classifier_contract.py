@@ -113,3 +113,11 @@ def test_fails_too_few_or_too_many_kinds(count: int) -> None:
     kinds = frozenset(f"kind {i}" for i in range(count))
     with pytest.raises(AssertionError, match=f"{count} kinds"):
         contract_for(Plain(), kinds).test_has_few_kinds()
+
+
+def test_builds_with_the_given_settings() -> None:
+    class WithSettings(ClassifierContract):
+        provider = Provider("plain", lambda settings, _: settings)
+        settings = Plain()
+
+    assert WithSettings().make() is WithSettings.settings

@@ -119,3 +119,11 @@ def test_fails_a_scorer_that_changes_the_query() -> None:
 def test_fails_a_scorer_that_keeps_texts() -> None:
     with pytest.raises(AssertionError, match="state grew"):
         contract_for(KeepsTexts()).test_keeps_no_texts()
+
+
+def test_builds_with_the_given_settings() -> None:
+    class WithSettings(QualityScorerContract):
+        provider = Provider("plain", lambda settings, _: settings)
+        settings = Plain()
+
+    assert WithSettings().make() is WithSettings.settings

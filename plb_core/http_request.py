@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from plb_core import strict_json
-from plb_core.errors import ConfigError
+from plb_core.errors import ConfigError, NoAnswer
 from plb_core.types import Problem
 
 if TYPE_CHECKING:
@@ -60,12 +60,15 @@ class RequestWriter:
         form: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
     ) -> bytes:
-        """Return the whole request; `form` and `body` exclude one another."""
+        """Return the whole request; `form` and `body` exclude one another.
+
+        Raises `NoAnswer` for a body that JSON cannot carry, such as half an emoji.
+        """
         if form is not None:
             content = urlencode(form).encode()
             kind = "application/x-www-form-urlencoded"
         elif body is not None:
-            content = strict_json.dumps(body)
+            content = _json(body)
             kind = "application/json"
         else:
             content = b""
@@ -97,6 +100,14 @@ class RequestWriter:
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in merged.values()]
         return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+
+def _json(body: object) -> bytes:
+    try:
+        return strict_json.dumps(body)
+    except strict_json.StrictJsonError as error:
+        message = f"the question cannot be written as JSON: {error.code}"
+        raise NoAnswer(message, reason="invalid_request") from None
 
 
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:

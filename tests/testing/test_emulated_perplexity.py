@@ -244,7 +244,11 @@ async def test_a_pinned_effort_and_a_conversation_are_accepted(http: Client) -> 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(429, "rate_limit_exceeded"), (500, "internal_error"), (503, "overloaded")],
+    [
+        (429, "rate_limit_exceeded"),
+        (500, "internal_error"),
+        (503, "service_unavailable"),
+    ],
 )
 async def test_scripted_statuses_speak_its_error_form(
     http: Client, status: int, kind: str

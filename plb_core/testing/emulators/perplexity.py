@@ -37,7 +37,7 @@ _TYPES: Final = {
     405: ("method_not_allowed", "Method not allowed"),
     429: ("rate_limit_exceeded", "Too many requests"),
     500: ("internal_error", "Stream error from backend"),
-    503: ("overloaded", "The upstream model is overloaded"),
+    503: ("service_unavailable", "Service temporarily unavailable"),
 }
 
 

@@ -145,6 +145,7 @@ class CostAware(ScoringAlgorithm):
         self._settings = settings
         weight = settings.cost_weight_factor if settings.prefer_low_cost else 0.0
         self._money = weight
+        self._strength = settings.prior_strength
         self._bad_answer = (1.0 - weight) * settings.bad_answer_micro_usd
         prior = Prior(
             settings.prior_answered,
@@ -160,12 +161,16 @@ class CostAware(ScoringAlgorithm):
 
     def choose(self, query: Query, candidates: Sequence[Candidate]) -> Choice:
         """Return the cheapest good answer within the query's budget."""
-        score = self.score
-        scores = [score(query, each) for each in candidates]
+        now_s = self.now()
+        records = self.answers.of_kind(query.kind)
+        costs = [self._expected(each, now_s) for each in candidates]
+        scores = [
+            self._score(cost, self.answers.chance(records.get(each.name)))
+            for each, cost in zip(candidates, costs, strict=True)
+        ]
         budget = query.budget_micro_usd
         if budget is None:
             return self.pick(candidates, _with_ties(scores))
-        costs = [self.expected_micro_usd(each) for each in candidates]
         limit = max(budget, min(costs))
         fitting = [index for index, cost in enumerate(costs) if cost <= limit]
         choice = self.pick(
@@ -176,20 +181,13 @@ class CostAware(ScoringAlgorithm):
 
     def score(self, query: Query, candidate: Candidate) -> float:
         """Return minus the loss per good answer, in weighted micro-USD."""
-        records = self.answers.of_kind(query.kind)
-        chance = self.answers.chance(records.get(candidate.name))
-        spent = self._money * self.expected_micro_usd(candidate)
-        return -(spent + self._bad_answer * (1.0 - chance)) / chance
+        record = self.answers.of_kind(query.kind).get(candidate.name)
+        cost = self.expected_micro_usd(candidate)
+        return self._score(cost, self.answers.chance(record))
 
     def expected_micro_usd(self, candidate: Candidate) -> float:
         """Return the expected cost of one attempt in micro-USD."""
-        price = candidate.info.traits.price
-        known = self._table_costs.get(candidate.name)
-        if known is None or known[0] is not price:
-            known = (price, self._table_cost(price))
-            self._table_costs[candidate.name] = known
-        strength = self._settings.prior_strength
-        return candidate.cost.blended(known[1], strength, self.now())
+        return self._expected(candidate, self.now())
 
     def observe(self, outcome: Outcome) -> None:
         """Learn whether the attempt gave an answer, and a good one."""
@@ -210,6 +208,17 @@ class CostAware(ScoringAlgorithm):
     def adopt(self, previous: CostAware) -> None:
         """Take over the counts of backends that are still configured."""
         self.answers.adopt(previous.answers, self._configured)
+
+    def _score(self, cost: float, chance: float) -> float:
+        return -(self._money * cost + self._bad_answer * (1.0 - chance)) / chance
+
+    def _expected(self, candidate: Candidate, now_s: float) -> float:
+        price = candidate.info.traits.price
+        known = self._table_costs.get(candidate.name)
+        if known is None or known[0] is not price:
+            known = (price, self._table_cost(price))
+            self._table_costs[candidate.name] = known
+        return candidate.cost.blended(known[1], self._strength, now_s)
 
     def _table_cost(self, price: Price | None) -> float:
         known = self._settings

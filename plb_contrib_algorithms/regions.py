@@ -122,7 +122,7 @@ europe-southwest1 spaincentral mad spain madrid 40.42 -3.70
 barcelona 41.39 2.17
 portugal lis lisbon 38.72 -9.14
 europe-central2 polandcentral waw pl-waw poland warsaw 52.23 21.01
-austriaeast vie austria vienna 48.21 16.37
+austriaeast austria vienna 48.21 16.37
 czechia czech-republic prague 50.08 14.44
 slovakia bratislava 48.15 17.11
 hungary budapest 47.50 19.04
@@ -139,7 +139,7 @@ moldova chisinau 47.01 28.86
 belarus minsk 53.90 27.57
 russia moscow 55.76 37.62
 europe eu 50.00 10.00
-ist turkey istanbul 41.01 28.98
+turkey istanbul 41.01 28.98
 ankara 39.93 32.86
 georgia tbilisi 41.72 44.79
 armenia yerevan 40.18 44.51

@@ -44,7 +44,7 @@ class Evenly:
         self.seen: list[Outcome] = []
         self.rated: list[Rating] = []
 
-    def choose(self, query: Query, candidates: Sequence[Candidate]) -> Choice:  # noqa: ARG002 - the protocol's names
+    def choose(self, query: Query, candidates: Sequence[Candidate]) -> Choice:
         share = 1.0 / len(candidates)
         return Choice(self.rng.choice(candidates), share, [share] * len(candidates))
 
@@ -61,7 +61,7 @@ class Always:
     def __init__(self, position: int) -> None:
         self.position = position
 
-    def choose(self, query: Query, candidates: Sequence[Candidate]) -> Choice:  # noqa: ARG002 - the protocol's names
+    def choose(self, query: Query, candidates: Sequence[Candidate]) -> Choice:
         return Choice(candidates[min(self.position, len(candidates) - 1)])
 
     def observe(self, outcome: Outcome) -> None:

@@ -80,6 +80,7 @@ class HttpClient:
         self._connect_limits = aiohttp.ClientTimeout(connect=settings.connect_timeout_s)
         self._writer = RequestWriter(self._base, headers)
         self._connector: aiohttp.TCPConnector | None = None
+        self._lingering: set[Exchange] = set()
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     def __repr__(self) -> str:
@@ -108,6 +109,8 @@ class HttpClient:
         """Close every connection; may be called again."""
         connector, self._connector = self._connector, None
         if connector is not None:
+            for exchange in tuple(self._lingering):
+                exchange.drop()
             await connector.close()
             await self._resolver.close()
 
@@ -159,7 +162,7 @@ class HttpClient:
             _refuse_redirect(exchange)
             yield stream
         finally:
-            exchange.finish(whole=stream.whole)
+            exchange.finish(self._lingering if stream.whole else None)
 
     async def _connect(self, timeout_s: float) -> Exchange:
         connector = self._connector

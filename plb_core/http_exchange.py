@@ -65,6 +65,7 @@ class Exchange:
         "_end_at",
         "_idle_since",
         "_limits",
+        "_lingering",
         "_loop",
         "_progress",
         "_protocol",
@@ -95,6 +96,7 @@ class Exchange:
         self._end_at = end_at
         self._content: StreamReader | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._lingering: set[Exchange] | None = None
         self._progress = 0
         self._window_progress = 0
         self.status = 0
@@ -195,32 +197,41 @@ class Exchange:
             parts.append(chunk)
         return b"".join(parts)
 
-    def finish(self, *, whole: bool = False) -> None:
+    def finish(self, lingering: set[Exchange] | None = None) -> None:
         """Give the connection back for the next call, or drop it before its end.
 
-        `whole` says that the data itself is complete: then the end of the body, which
-        often comes a moment later, is waited for in the background.
+        With `lingering`, the data is known to be complete: then the end of the body,
+        which often comes a moment later, is waited for while this is in that set.
         """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         content = self._content
-        if content is None or not (whole or content.is_eof()):
-            self._drop()
-            return
-        if not content.is_eof():
-            self._timer = self._loop.call_later(LINGER_S, self._drop)
-        content.on_eof(self._release)
+        if content is not None and content.is_eof():
+            self._connection.release()
+        elif content is None or lingering is None:
+            self.drop()
+        else:
+            self._lingering = lingering
+            lingering.add(self)
+            self._timer = self._loop.call_later(LINGER_S, self.drop)
+            content.on_eof(self._release)
 
     def _release(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_lingering()
         self._connection.release()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Give the connection up."""
+        self._stop_lingering()
         # Aborted, not closed: closing would first wait to send unread requests.
         self._protocol.abort()
         self._connection.close()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None and self._timer is not None:
+            self._timer.cancel()
+            self._lingering.discard(self)
 
     def _watch_until(self, due_at: float) -> None:
         if self._timer is not None:

@@ -67,6 +67,8 @@ class ChunkReader:
         if not choice or choice.get("index") not in (0, None):
             return None
         self._finish = fields.text(choice.get("finish_reason")) or self._finish
+        if self._finish == "error":
+            raise BadAnswer(f"{WHAT} failed while it answered")
         return self._add(fields.table(choice.get("delta") or choice.get("message")))
 
     def _add(self, delta: Mapping[str, object]) -> Chunk | None:

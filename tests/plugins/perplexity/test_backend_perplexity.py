@@ -214,7 +214,7 @@ async def test_a_failure_behind_200_is_a_bad_answer(
         (Fault.status(403), BackendMisconfigured),
         (Fault.status(429), BackendBusy),
         (Fault.status(500), BackendRefused),
-        (Fault.status(503), BackendBusy),
+        (Fault.status(503), BackendRefused),
         (Fault.redirect("http://127.0.0.1:9/"), BackendRefused),
         (Fault.status(200, body=b"<html>"), BadAnswer),
         (Fault.status(200, body=b""), BadAnswer),

@@ -35,6 +35,7 @@ _METADATA: Final = frozenset(
     for text in ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
 )
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+\Z")
 _NUMERIC_LABEL: Final = re.compile(r"(?:[0-9]+|0[xX][0-9a-fA-F]*)\Z")
 
 
@@ -49,7 +50,7 @@ def host_problem(host: str, *, allow_private: bool) -> str | None:
     except ValueError:
         if _NUMERIC_LABEL.match(host.rstrip(".").rpartition(".")[2]):
             return "write an IP address in its usual form, like 127.0.0.1"
-        return None
+        return None if _NAME.match(host) else "expected a host name"
     return address_problem(address, allow_private=allow_private)
 
 

@@ -206,7 +206,7 @@ class HttpClient:
 
 
 def _has_news(descriptor: int) -> bool:
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # pragma: no cover - it has no poll
         return bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)

@@ -247,18 +247,19 @@ class Exchange:
         if waiting_since == math.inf:
             return self._watch_until(min(self._end_at, now + self._quiet_s))
         due_at = min(self._end_at, waiting_since + self._quiet_s)
-        if self._content is None:
-            if now >= due_at:
-                return self._fail(f"no first byte within {self._quiet_s:g} s")
-            return self._watch_until(due_at)
         if now >= due_at:
-            return self._fail(f"silent for {self._quiet_s:g} s amid the answer")
-        if now >= self._window_at + RATE_WINDOW_S:
+            wait = f"{self._quiet_s:g} s"
+            if self._content is None:
+                return self._fail(f"no first byte within {wait}")
+            return self._fail(f"silent for {wait} amid the answer")
+        if self._content is not None and now >= self._window_at + RATE_WINDOW_S:
             if self._progress - self._window_progress < MIN_BYTES_PER_WINDOW:
                 return self._fail("slower than 64 bytes a second")
             self._window_at = now
             self._window_progress = self._progress
-        return self._watch_until(min(due_at, self._window_at + RATE_WINDOW_S))
+        if self._content is not None:
+            due_at = min(due_at, self._window_at + RATE_WINDOW_S)
+        return self._watch_until(due_at)
 
     def _fail(self, message: str) -> None:
         self._timer = None

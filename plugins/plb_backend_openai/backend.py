@@ -166,7 +166,7 @@ class OpenAIBackend:
 
 def _limit_field(settings: OpenAISettings) -> str:
     chosen = settings.token_limit_field
-    if chosen != "auto":  # noqa: S105 - a field's name
+    if chosen != "auto":
         return chosen
     official = settings.base_url.startswith("https://api.openai.com/")
     return "max_completion_tokens" if official else "max_tokens"

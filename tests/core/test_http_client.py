@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -28,11 +29,11 @@ SSE = "Content-Type: text/event-stream\r\n"
 async def client_of(
     url: str,
     headers: dict[str, str] | None = None,
-    *,
     resolver: AbstractResolver | None = None,
-    **settings: object,
+    /,
+    **settings: float,
 ) -> AsyncIterator[HttpClient]:
-    values = {"base_url": url, "allow_private": True, **settings}
+    values: dict[str, object] = {"base_url": url, "allow_private": True, **settings}
     client = HttpClient(
         HttpSettings(**values),  # type: ignore[arg-type]
         headers or {},
@@ -47,11 +48,11 @@ async def client_of(
 
 @asynccontextmanager
 async def pair(
-    play: Play | bytes, *, close: bool = False, path: str = "", **settings: object
+    play: Play | bytes, *, close: bool = False, **settings: float
 ) -> AsyncIterator[tuple[RawServer, HttpClient]]:
     async with (
         RawServer(play, close=close) as server,
-        client_of(server.url + path, **settings) as client,
+        client_of(server.url, None, None, **settings) as client,
     ):
         yield server, client
 
@@ -67,6 +68,10 @@ def send_then_hang(data: bytes) -> Play:
         await hang(reader, writer)
 
     return play
+
+
+def _has_more_than(server: RawServer, count: int) -> bool:
+    return len(server.requests) > count
 
 
 async def get(client: HttpClient, timeout_s: float = 10.0) -> object:
@@ -104,12 +109,16 @@ async def test_sends_its_own_headers_and_nothing_else() -> None:
     fixed = f"Host: 127.0.0.1:{server.port}\r\nUser-Agent: plb\r\nAccept: */*\r\n"
     fixed += "Accept-Encoding: identity\r\nX-API-Key: k\r\n"
     assert [each.decode() for each in server.requests] == [
-        f"POST /v1/query HTTP/1.1\r\n{fixed}Content-Type: application/json\r\n"
-        'Content-Length: 10\r\n\r\n{"q":"é"}',
+        (
+            f"POST /v1/query HTTP/1.1\r\n{fixed}Content-Type: application/json\r\n"
+            'Content-Length: 10\r\n\r\n{"q":"é"}'
+        ),
         f"GET /v1/models?limit=2 HTTP/1.1\r\n{fixed}\r\n",
-        f"POST /v1/login HTTP/1.1\r\n{fixed}"
-        "Content-Type: application/x-www-form-urlencoded\r\n"
-        "Content-Length: 18\r\n\r\nuser=a+b&pw=%26%3D",
+        (
+            f"POST /v1/login HTTP/1.1\r\n{fixed}"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            "Content-Length: 18\r\n\r\nuser=a+b&pw=%26%3D"
+        ),
         f"POST /v1/empty HTTP/1.1\r\n{fixed}Content-Length: 0\r\n\r\n",
         "GET /v1/h HTTP/1.1\r\n"
         + fixed.replace("Accept: */*", "accept: text/event-stream")
@@ -277,10 +286,10 @@ async def test_a_cut_stream_gives_what_came_then_says_so(kind: str) -> None:
     body = body.replace(b'{"a": 1}', b'{"a":1}\n')
     async with pair(head + b"\r\n\r\n" + body, close=True) as (_, client):
         seen = []
-        with pytest.raises(BadAnswer, match="cut"):
-            async with client.open_stream("GET", "/x", timeout_s=10) as stream:
+        async with client.open_stream("GET", "/x", timeout_s=10) as stream:
+            with pytest.raises(BadAnswer, match="cut"):  # noqa: PT012 - one loop
                 async for line in stream.lines():
-                    seen.append(line)  # noqa: PERF401 - what came before the cut counts
+                    seen.append(line)  # noqa: PERF401 - what came before the cut
         assert seen == ['{"a":1}']
 
 
@@ -291,10 +300,12 @@ async def test_an_unframed_stream_is_cut_within_a_line_and_open_after_one() -> N
             await lines(client)
         with pytest.raises(BadAnswer, match="cut"):
             await events(client)
-    async with pair(answer(b"a\nb\n", framing="eof"), close=True) as (_, client):
-        async with client.open_stream("GET", "/x", timeout_s=10) as stream:
-            assert not stream.framed
-            assert [line async for line in stream.lines()] == ["a", "b"]
+    async with (
+        pair(answer(b"a\nb\n", framing="eof"), close=True) as (_, client),
+        client.open_stream("GET", "/x", timeout_s=10) as stream,
+    ):
+        assert not stream.framed
+        assert [line async for line in stream.lines()] == ["a", "b"]
 
 
 @pytest.mark.asyncio
@@ -364,8 +375,10 @@ async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
 
 @pytest.mark.asyncio
 async def test_an_endless_answer_ends_at_the_limit() -> None:
-    limits = {"max_answer_bytes": 100_000, "max_stream_bytes": 200_000}
-    async with pair(endless, **limits) as (server, client):
+    async with pair(endless, max_answer_bytes=100_000, max_stream_bytes=200_000) as (
+        server,
+        client,
+    ):
         with pytest.raises(BadAnswer, match="larger than 100000 bytes"):
             await get(client)
         with pytest.raises(BadAnswer, match="larger than 200000 bytes"):
@@ -493,18 +506,63 @@ async def test_leaving_a_stream_early_drops_its_connection() -> None:
         await server.until(lambda: server.open == 0)
 
 
+DONE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndone\n\r\n"
+
+
+async def _read_until_done(client: HttpClient) -> None:
+    async with client.open_stream("GET", "/x", timeout_s=10) as stream:
+        async for line in stream.lines():
+            assert line == "done"
+            stream.whole = True
+            break
+
+
+@pytest.mark.asyncio
+async def test_a_stream_known_to_be_whole_keeps_its_connection() -> None:
+    end = asyncio.Event()
+
+    async def play(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(DONE)
+        await end.wait()
+        writer.write(b"0\r\n\r\n")
+
+    async with pair(play) as (server, client):
+        await _read_until_done(client)
+        end.set()
+        while client._lingering:  # noqa: ASYNC110 - nothing tells when it is back
+            await asyncio.sleep(0.001)
+        await _read_until_done(client)
+        assert server.connections == 1
+
+
+@pytest.mark.asyncio
+async def test_a_stream_known_to_be_whole_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with pair(send_then_hang(DONE)) as (server, client):
+        await _read_until_done(client)
+        assert server.open == 1
+        await client.close()
+        await server.until(lambda: server.open == 0)
+        await client.start()
+        monkeypatch.setattr("plb_core.http_exchange.LINGER_S", 0.01)
+        await _read_until_done(client)
+        await server.until(lambda: server.open == 0)
+        assert not client._lingering
+
+
 # Time limits
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("call", [get, lines, events])
 async def test_a_backend_that_never_answers_times_out(
-    call: Callable[[HttpClient], object],
+    call: Callable[[HttpClient], Awaitable[object]],
 ) -> None:
     async with pair(hang, first_byte_timeout_s=0.05) as (server, client):
         async with asyncio.timeout(10):
             with pytest.raises(BackendTimeout, match=r"first byte within 0\.05 s") as e:
-                await call(client)  # type: ignore[misc]
+                await call(client)
         assert e.value.sent
         await server.until(lambda: server.open == 0)
 
@@ -613,7 +671,10 @@ async def test_a_connection_that_does_not_come_times_out_unsent(
 ) -> None:
     class Never(AbstractResolver):
         async def resolve(
-            self, host: str, port: int = 0, family: int = 0
+            self,
+            host: str,
+            port: int = 0,
+            family: int = 0,
         ) -> list[ResolveResult]:
             await asyncio.Event().wait()
             raise AssertionError
@@ -622,7 +683,7 @@ async def test_a_connection_that_does_not_come_times_out_unsent(
             pass
 
     async with client_of(
-        "http://backend.test", resolver=Never(), connect_timeout_s=0.05
+        "http://backend.test", None, Never(), connect_timeout_s=0.05
     ) as client:
         with pytest.raises(BackendTimeout, match="no connection") as caught:
             await get(client, timeout_s)
@@ -713,10 +774,8 @@ async def test_cancelling_at_any_stage_leaves_nothing_behind() -> None:
             before = len(asyncio.all_tasks())
             for call in (get, lines):
                 count = len(server.requests)
-                task = asyncio.create_task(call(client))  # type: ignore[arg-type]
-                await server.until(
-                    lambda seen=count: len(server.requests) > seen  # type: ignore[misc]
-                )
+                task = asyncio.create_task(call(client))
+                await server.until(partial(_has_more_than, server, count))
                 await asyncio.sleep(0.01)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):

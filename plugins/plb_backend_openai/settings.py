@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 
 from plb_core.http_client import HttpSettings, backend_url
-from plb_core.settings import EnvVar, doc
+from plb_core.settings import EnvVar, doc, positive
 
 TokenLimit = Literal["auto", "max_tokens", "max_completion_tokens"]
 
@@ -43,4 +43,16 @@ class OpenAISettings(HttpSettings):
     stream_usage: bool = attrs.field(
         default=True,
         metadata=doc("Ask for token counts in streams (stream_options)."),
+    )
+    first_byte_timeout_s: float = attrs.field(
+        default=60.0,
+        validator=positive,
+        metadata=doc(
+            "Longest wait for the first byte; a whole answer is written before it."
+        ),
+    )
+    idle_timeout_s: float = attrs.field(
+        default=30.0,
+        validator=positive,
+        metadata=doc("Longest silence within an answer."),
     )

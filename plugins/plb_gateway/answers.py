@@ -64,7 +64,14 @@ def json_answer(
     body: object, headers: Mapping[str, str], status: int = 200
 ) -> web.Response:
     """Return a JSON response."""
-    return web.Response(body=strict_json.dumps(body), status=status, headers=headers)
+    return bytes_answer(strict_json.dumps(body), headers, status)
+
+
+def bytes_answer(
+    body: bytes, headers: Mapping[str, str], status: int = 200
+) -> web.Response:
+    """Return a JSON response whose body is encoded already."""
+    return web.Response(body=body, status=status, headers=headers)
 
 
 def error_answer(refusal: Refusal, request_id: str) -> web.Response:

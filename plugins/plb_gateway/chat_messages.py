@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeGuard
 
 import attrs
 
@@ -11,6 +11,8 @@ from plb_gateway import fields
 from plb_gateway.errors import Refusal
 
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
+# A tuple: an unhashable role from the body must not raise.
+_PLAIN_ROLES: Final = ("user", "assistant", "system", "developer")
 _SENT_ON: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 # What clients send back from earlier answers; no backend needs it.
 _DROPPED: Final = frozenset(
@@ -38,18 +40,21 @@ class Conversation:
 
 def read_messages(value: object, param: str = "messages") -> Conversation:
     """Return the checked conversation; raise `Refusal` naming what is wrong."""
-    entries = fields.objects(value, param)
+    entries = fields.listing(value, param)
     if not 1 <= len(entries) <= _MOST_MESSAGES:
         raise fields.wrong(param, f"1 to {_MOST_MESSAGES} messages")
-    messages = []
+    messages: list[Mapping[str, object]] = []
     question: str | None = None
     has_images = False
     for index, entry in enumerate(entries):
-        place = f"{param}[{index}]"
-        message, text, images = _read_message(entry, place)
-        messages.append(message)
-        has_images = has_images or images
-        if message["role"] == "user":
+        if _is_plain(entry):
+            messages.append(entry)
+            text = entry["content"]
+        else:
+            message, text, images = _read_message(entry, f"{param}[{index}]")
+            messages.append(message)
+            has_images = has_images or images
+        if messages[-1]["role"] == "user":
             question = text
     if question is None:
         raise fields.wrong(param, "a message of the role 'user'")
@@ -58,17 +63,24 @@ def read_messages(value: object, param: str = "messages") -> Conversation:
     return Conversation(tuple(messages), question, has_images)
 
 
-def _read_message(
-    entry: dict[str, object], place: str
-) -> tuple[Mapping[str, object], str, bool]:
+def _is_plain(entry: object) -> TypeGuard[dict[str, str]]:
+    """Tell whether a message has a role and a text only: the usual case, sent as is."""
+    return (
+        isinstance(entry, dict)
+        and len(entry) == 2  # noqa: PLR2004 - these two and no other
+        and isinstance(entry.get("content"), str)
+        and entry.get("role") in _PLAIN_ROLES
+    )
+
+
+def _read_message(value: object, place: str) -> tuple[Mapping[str, object], str, bool]:
+    entry = fields.mapping(value, place)
     role = entry.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         expected = "one of " + ", ".join(sorted(_ROLES))
         raise fields.wrong(f"{place}.role", expected)
-    content = entry.get("content")
-    if len(entry) == 2 and isinstance(content, str) and role != "tool":  # noqa: PLR2004 - the usual case, sent on as it is
-        return entry, content, False
     fields.only_known(entry, _KNOWN, place)
+    content = entry.get("content")
     message = {name: entry[name] for name in _SENT_ON if entry.get(name) is not None}
     _check_companions(message, role, place)
     if content is None:

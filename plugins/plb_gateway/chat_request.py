@@ -147,9 +147,9 @@ def _read_options(body: Mapping[str, object]) -> dict[str, object]:
     fields.only_known(body, _KNOWN, "")
     options = {}
     for name, value in body.items():
-        check = OPTIONS.get(name)
-        if value is None:
+        if name in _OWN or value is None:
             continue
+        check = OPTIONS.get(name)
         if check is not None:
             options[name] = check(value, name)
         elif name in _FIXED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
@@ -45,8 +45,8 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve."""
-        if isinstance(transport, asyncio.Transport):
-            self._socket = transport
+        # uvloop's transports have the methods but not the base class.
+        self._socket = cast("asyncio.Transport", transport)
         super().connection_made(transport)
 
     def pause_writing(self) -> None:

@@ -34,7 +34,7 @@ class Exchange:
     request: web.BaseRequest
     balancer: Balancer
     settings: GatewaySettings
-    request_id: str
+    new_id: Callable[[], str]
     tail: str
     now: Callable[[], float]
     wall_s: Callable[[], float]
@@ -56,7 +56,7 @@ class Exchange:
 
     def plain_headers(self) -> dict[str, str]:
         """Return the headers of a JSON answer that no backend gave."""
-        return base_headers(JSON_TYPE, self.request_id)
+        return base_headers(JSON_TYPE, self.new_id())
 
     def reply_headers(self, reply: Reply | EmbeddingsReply) -> dict[str, str]:
         """Return the headers of a complete answer; call it last before sending.

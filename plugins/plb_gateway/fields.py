@@ -118,8 +118,9 @@ def model_name(value: object, param: str = "model") -> str:
 
 def only_known(body: Mapping[str, object], known: frozenset[str], where: str) -> None:
     """Refuse the first field that is not in `known`."""
-    for name in body:
-        if name not in known:
-            param = f"{where}.{name}" if where else name
-            shown = param[:MAX_KEY_CHARACTERS]
-            raise Refusal("unknown_field", f"{shown} is not known.", param=shown)
+    if body.keys() <= known:
+        return
+    name = next(each for each in body if each not in known)
+    param = f"{where}.{name}" if where else name
+    shown = param[:MAX_KEY_CHARACTERS]
+    raise Refusal("unknown_field", f"{shown} is not known.", param=shown)

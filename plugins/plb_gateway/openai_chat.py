@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from plb_core import strict_json
+from plb_core.strict_json import dumps
 from plb_gateway import sse
-from plb_gateway.answers import json_answer
+from plb_gateway.answers import bytes_answer
 from plb_gateway.chat_request import ChatRequest, read_chat
 from plb_gateway.reply_fields import chat_usage, citations, search_results
 from plb_gateway.sources_text import appendix
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from plb_core.stream import ReplyStream
     from plb_gateway.exchange import Exchange
 
+# Filled in by bytes: encoding a nested object of these keys costs as much as the text.
+_COMPLETION: Final = (
+    b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,'
+    b'"system_fingerprint":%b,"choices":[{"index":0,"message":%b,"logprobs":null,'
+    b'"finish_reason":%b}],"usage":%b,"citations":%b,"search_results":%b}'
+)
+_TEXT_MESSAGE: Final = b'{"role":"assistant","content":%b,"refusal":null}'
+
 
 async def chat_completions(exchange: Exchange) -> web.StreamResponse:
     """Answer a conversation."""
@@ -29,37 +37,36 @@ async def chat_completions(exchange: Exchange) -> web.StreamResponse:
     body = completion(
         reply, exchange.created(), _addition(exchange, asked, reply.answer)
     )
-    return json_answer(body, exchange.reply_headers(reply))
+    return bytes_answer(body, exchange.reply_headers(reply))
 
 
-def completion(reply: Reply, created: int, addition: str) -> dict[str, object]:
+def completion(reply: Reply, created: int, addition: str) -> bytes:
     """Return the body of a complete answer; `addition` follows the text."""
     answer = reply.answer
-    message: dict[str, object] = {
+    sources = answer.sources
+    return _COMPLETION % (
+        dumps(reply.request_id),
+        created,
+        dumps(answer.model or reply.backend),
+        dumps(reply.backend),
+        _message(answer, addition),
+        dumps(answer.finish_reason),
+        dumps(chat_usage(answer.usage, reply.cost_micro_usd)),
+        dumps(citations(sources)) if sources else b"[]",
+        dumps(search_results(sources)) if sources else b"[]",
+    )
+
+
+def _message(answer: Answer, addition: str) -> bytes:
+    if not answer.tool_calls:
+        return _TEXT_MESSAGE % dumps(answer.text + addition)
+    message = {
         "role": "assistant",
-        "content": answer.text + addition,
+        "content": answer.text or None,
         "refusal": None,
+        "tool_calls": answer.tool_calls,
     }
-    if answer.tool_calls:
-        message["tool_calls"] = answer.tool_calls
-        message["content"] = answer.text or None
-    choice = {
-        "index": 0,
-        "message": message,
-        "logprobs": None,
-        "finish_reason": answer.finish_reason,
-    }
-    return {
-        "id": reply.request_id,
-        "object": "chat.completion",
-        "created": created,
-        "model": answer.model or reply.backend,
-        "system_fingerprint": reply.backend,
-        "choices": [choice],
-        "usage": chat_usage(answer.usage, reply.cost_micro_usd),
-        "citations": citations(answer.sources),
-        "search_results": search_results(answer.sources),
-    }
+    return dumps(message)
 
 
 def _addition(exchange: Exchange, asked: ChatRequest, answer: Answer) -> str:
@@ -106,7 +113,7 @@ class ChunkWriter:
             **self._usage,
             "choices": [_choice({"content": None})],
         }
-        head, _, tail = strict_json.dumps(around).rpartition(b'"content":null')
+        head, _, tail = dumps(around).rpartition(b'"content":null')
         self._head = b'data: %b"content":' % head
         self._tail = tail + b"\n\n"
 
@@ -116,7 +123,7 @@ class ChunkWriter:
 
     def text(self, text: str) -> bytes:
         """Return a chunk with text."""
-        return self._head + strict_json.dumps(text) + self._tail
+        return self._head + dumps(text) + self._tail
 
     def tool_calls(self, deltas: object) -> bytes:
         """Return a chunk with tool-call deltas."""

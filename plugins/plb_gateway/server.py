@@ -52,6 +52,7 @@ class Server:
         self._rng = context.rng
         self._log = context.log
         self._runner: web.ServerRunner | None = None
+        self._usual_hosts: frozenset[str] = frozenset()
 
     async def listen(self) -> str:
         """Start to accept connections; return the address. Raises `OSError`."""
@@ -77,6 +78,7 @@ class Server:
             raise
         self._runner = runner
         port = runner.addresses[0][1]
+        self._usual_hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         return f"http://{host}:{port}"
 
@@ -88,7 +90,6 @@ class Server:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; every error leaves in the catalogue's form."""
-        request_id = self._new_id()
         try:
             path = request.raw_path.partition("?")[0]
             self._admit(request, path)
@@ -97,27 +98,27 @@ class Server:
                 request,
                 self._balancer,
                 self._settings,
-                request_id,
+                self._new_id,
                 tail,
                 self._now,
                 self._wall_s,
             )
             return await answerer(exchange)
         except Refusal as refusal:
-            answer = error_answer(refusal, request_id)
+            answer = error_answer(refusal, self._new_id())
             if not request.content.is_eof():
                 await skip_leftover(request)
                 answer.force_close()
             return answer
         except RequestError as error:
-            return error_answer(refusal_for(error), request_id)
+            return error_answer(refusal_for(error), self._new_id())
         except ConnectionError:
             raise
         except Exception as error:
-            if request.writer.output_size > 0:
-                self._report(error, request_id)
-                raise
+            request_id = self._new_id()
             self._report(error, request_id)
+            if request.writer.output_size > 0:
+                raise
             return error_answer(Refusal("internal_error"), request_id)
 
     def _admit(self, request: web.BaseRequest, path: str) -> None:
@@ -128,7 +129,8 @@ class Server:
         """
         headers = request.headers
         if self._token is None:
-            if not _is_local(headers.get("Host", "")):
+            host = headers.get("Host", "")
+            if host not in self._usual_hosts and not _is_local(host):
                 raise Refusal("misdirected_request", close=True)
         elif path not in OPEN:
             given = headers.get("Authorization", "")

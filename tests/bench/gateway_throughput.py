@@ -119,8 +119,8 @@ async def serve_reference(upstream: str) -> str:
 
 
 async def serve_plb(upstream: str) -> str:
-    from plb_core.balancer import Balancer  # noqa: PLC0415 - only in this process
-    from plb_core.config import read_text  # noqa: PLC0415
+    from plb_core.balancer import Balancer
+    from plb_core.config import read_text
 
     balancer = Balancer(read_text(CONFIG.format(url=upstream)))
     await balancer.start()
@@ -140,7 +140,7 @@ def serve(role: str, upstream: str) -> None:
                 address = await serve_plb(upstream)
             case _:
                 address = await serve_reference(upstream)
-        print(address, flush=True)  # noqa: T201 - the parent reads it
+        print(address, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         os._exit(0)
 
@@ -155,7 +155,7 @@ def pin(core: int) -> None:
 
 def run_fast(main: object) -> None:
     try:
-        import uvloop  # noqa: PLC0415 - the extra `speed`
+        import uvloop
     except ImportError:
         asyncio.run(main)  # type: ignore[arg-type]  # a coroutine
     else:
@@ -203,8 +203,9 @@ async def started(role: str, upstream: str = "") -> AsyncIterator[tuple[str, Ser
 class Client(asyncio.Protocol):
     """Sends one request after another and counts whole answers."""
 
-    def __init__(self, count: list[int]) -> None:
+    def __init__(self, count: list[int], port: int) -> None:
         self.count = count
+        self.request = REQUEST % (port, len(QUESTION), QUESTION)
         self.missing = 0
         self.running = True
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -216,7 +217,7 @@ class Client(asyncio.Protocol):
 
     def ask(self) -> None:
         self.received = b""
-        self.transport.write(REQUEST)
+        self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -237,9 +238,9 @@ class Client(asyncio.Protocol):
 
 
 REQUEST: Final = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(QUESTION)
-) + QUESTION
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+)
 
 
 async def measure(server: Server, window_s: float, connections: int) -> list[float]:
@@ -249,7 +250,7 @@ async def measure(server: Server, window_s: float, connections: int) -> list[flo
     clients = []
     for _ in range(connections):
         _, client = await loop.create_connection(
-            lambda: Client(count), "127.0.0.1", server.port
+            lambda: Client(count, server.port), "127.0.0.1", server.port
         )
         clients.append(client)
     await asyncio.sleep(window_s / 5)
@@ -293,18 +294,18 @@ async def compare(pairs: int, window_s: float) -> None:
         ("one connection: gateway / pass-through, time", [b / a for a, b, _ in single]),
         ("one connection: null test, time", [c / a for a, _, c in single]),
     ):
-        print(f"{title:46} {summary(values)}")  # noqa: T201 - its purpose
+        print(f"{title:46} {summary(values)}")
     medians = [statistics.median(row[i][0] for row in rows) for i in range(3)]
     cpus = [statistics.median(row[i][1] for row in rows) for i in range(3)]
     for name, rate, cpu_us in zip(
         ("pass-through", "gateway", "pass-through"), medians, cpus, strict=True
     ):
-        print(f"{name:46} {rate:8.0f} /s  {cpu_us:6.0f} µs CPU")  # noqa: T201
+        print(f"{name:46} {rate:8.0f} /s  {cpu_us:6.0f} µs CPU")
 
 
 def main(pairs: int = 20, window_s: float = 0.5) -> None:
     """Run the comparison."""
-    print(f"gateway, {CONNECTIONS} connections, {pairs} pairs")  # noqa: T201
+    print(f"gateway, {CONNECTIONS} connections, {pairs} pairs")
     run_fast(compare(pairs, window_s))
 
 

@@ -13,12 +13,12 @@ from plb_core.errors import (
     BackendTimeout,
     BadAnswer,
 )
-from plb_core.http_client import refusal, retry_after_s
+from plb_core.http.client import refusal, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from plb_core.http_client import HttpAnswer, HttpClient
+    from plb_core.http.client import HttpAnswer, HttpClient
     from plb_core.settings import Secret
 
 PAUSE_S: Final = 75.0

@@ -17,13 +17,13 @@ from plb_core.errors import (
     NoAnswer,
     RequestError,
 )
-from plb_core.http_client import refusal
+from plb_core.http.client import refusal
 from plb_core.types import Answer, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plb_core.http_client import HttpAnswer
+    from plb_core.http.client import HttpAnswer
     from plb_core.types import Query
 
 CANNED_FAILURE: Final = "No relevant context found for the query."

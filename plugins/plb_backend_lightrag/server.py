@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from plb_backend_lightrag.auth import Login
 from plb_backend_lightrag.replies import refused
-from plb_core.http_client import HttpClient
+from plb_core.http.client import HttpClient
 from plb_core.settings import Secret
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from plb_backend_lightrag.settings import LightRAGSettings
-    from plb_core.http_client import HttpAnswer, HttpStream
+    from plb_core.http.client import HttpAnswer, HttpStream
 
 OK: Final = 200
 UNAUTHORIZED: Final = 401

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from plb_core.http_client import HttpSettings, backend_url
+from plb_core.http.client import HttpSettings, backend_url
 from plb_core.settings import EnvVar, at_least, doc, positive
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from plb_core import Answer, BadAnswer, NoAnswer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from plb_core.http_client import HttpAnswer
+    from plb_core.http.client import HttpAnswer
     from plb_core.types import FinishReason
 
 _FINISH: Final[Mapping[str, FinishReason]] = {

@@ -25,14 +25,14 @@ from plb_core import (
     Problem,
     Secret,
 )
-from plb_core.http_client import CutAnswer, HttpClient
+from plb_core.http.client import CutAnswer, HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from plb_backend_openai.settings import OpenAISettings
     from plb_core import Answer, BuildContext, Embeddings, Query
-    from plb_core.http_client import HttpAnswer, HttpStream
+    from plb_core.http.client import HttpAnswer, HttpStream
 
 OK: Final = 200
 _CHAT: Final = frozenset({"chat", "stream", "tools", "images", "response_format"})

@@ -16,7 +16,7 @@ from plb_core import BadAnswer, Embeddings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plb_core.http_client import HttpAnswer
+    from plb_core.http.client import HttpAnswer
 
 Vector = tuple[float, ...]
 

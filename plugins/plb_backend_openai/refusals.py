@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from plb_backend_openai.fields import items, table, text
 from plb_core import BackendMisconfigured, BadAnswer, NoAnswer
-from plb_core.http_client import HttpAnswer, refusal
+from plb_core.http.client import HttpAnswer, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from plb_core.http_client import HttpSettings, backend_url
+from plb_core.http.client import HttpSettings, backend_url
 from plb_core.settings import EnvVar, doc, positive
 
 TokenLimit = Literal["auto", "max_tokens", "max_completion_tokens"]

@@ -16,7 +16,7 @@ from plb_core import (
     Problem,
     Secret,
 )
-from plb_core.http_client import HttpClient
+from plb_core.http.client import HttpClient
 
 _MISSING: Final = (404, 405)
 _RETIRED_PATHS_ONLY: Final = "reachable; it lists no models"

@@ -17,7 +17,7 @@ from plb_backend_perplexity import wire
 from plb_backend_perplexity.refusals import refuse
 from plb_backend_perplexity.settings import effort_level, is_namespaced
 from plb_core import BadAnswer, Price
-from plb_core.http_client import HttpClient
+from plb_core.http.client import HttpClient
 
 MODELS_PATH: Final = "/v1/models"
 _UNIT: Final = "usd_per_1m_tokens"

@@ -14,7 +14,7 @@ from rich.console import Console
 from plb_backend_perplexity import account, price_file, prices
 from plb_backend_perplexity.settings import AccountSettings
 from plb_core import ConfigError, EnvVar, PlbError, Problem, Provider, hookimpl
-from plb_core.http_client import backend_url
+from plb_core.http.client import backend_url
 from plb_core.protocols import Command
 
 _TIMEOUT_S: Final = 30.0

@@ -11,7 +11,7 @@ from typing import Final
 from plb_backend_perplexity import wire
 from plb_backend_perplexity.answers import is_busy
 from plb_core import BackendBusy, BackendMisconfigured, NoAnswer, RequestError
-from plb_core.http_client import HttpAnswer, refusal, retry_after_s
+from plb_core.http.client import HttpAnswer, refusal, retry_after_s
 
 WHO: Final = "Perplexity"
 _MESSAGE_CHARACTERS: Final = 2000

@@ -10,7 +10,7 @@ from plb_backend_perplexity import wire
 from plb_backend_perplexity.refusals import refuse
 from plb_backend_perplexity.request import AGENT_PATH, Call
 from plb_core import BackendError, BackendTimeout, BadAnswer
-from plb_core.http_client import HttpAnswer, HttpClient
+from plb_core.http.client import HttpAnswer, HttpClient
 
 _RUNNING: Final = frozenset({"queued", "in_progress"})
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from plb_core.http_client import HttpSettings, backend_url
+from plb_core.http.client import HttpSettings, backend_url
 from plb_core.settings import EnvVar, at_least, doc, positive
 
 _EFFORT: Final = re.compile(

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from plb_backend_perplexity import answers, bills, wire
 from plb_backend_perplexity.sources import MarkFilter
 from plb_core import Answer, BadAnswer, Chunk
-from plb_core.http_client import SseEvent
+from plb_core.http.client import SseEvent
 from plb_core.strict_json import StrictJsonError, loads
 
 _MAX_ITEMS: Final = 500

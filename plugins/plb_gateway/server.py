@@ -51,13 +51,8 @@ class Server:
         self._wall_s = wall_s
         self._rng = context.rng
         self._log = context.log
-        self._runner: web.ServerRunner | None = None
         self._usual_hosts: frozenset[str] = frozenset()
-
-    async def listen(self) -> str:
-        """Start to accept connections; return the address. Raises `OSError`."""
-        settings = self._settings
-        server = ConnectionServer(
+        connections = ConnectionServer(
             self.answer,
             connection_options={
                 "new_id": self._new_id,
@@ -69,24 +64,26 @@ class Server:
                 "lingering_time": 0,
             },
         )
-        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
+        self._runner = web.ServerRunner(
+            connections, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+        )
+
+    async def listen(self) -> str:
+        """Start to accept connections; return the address. Raises `OSError`."""
+        host, runner = self._settings.host, self._runner
         await runner.setup()
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
+            await web.TCPSite(runner, host, self._settings.port).start()
         except OSError:
-            await runner.cleanup()
+            await self.close()
             raise
-        self._runner = runner
         port = runner.addresses[0][1]
         self._usual_hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        return f"http://{host}:{port}"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def close(self) -> None:
         """Stop accepting, let running requests finish for a while, close."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._runner.cleanup()
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; every error leaves in the catalogue's form."""
@@ -110,16 +107,18 @@ class Server:
                 await skip_leftover(request)
                 answer.force_close()
             return answer
-        except RequestError as error:
-            return error_answer(refusal_for(error), self._new_id())
         except ConnectionError:
-            raise
+            raise  # the client has left
         except Exception as error:
             request_id = self._new_id()
-            self._report(error, request_id)
+            if isinstance(error, RequestError):
+                answer = error_answer(refusal_for(error), request_id)
+            else:
+                self._report(error, request_id)
+                answer = error_answer(Refusal("internal_error"), request_id)
             if request.writer.output_size > 0:
-                raise
-            return error_answer(Refusal("internal_error"), request_id)
+                raise  # too late for another answer: the connection closes
+            return answer
 
     def _admit(self, request: web.BaseRequest, path: str) -> None:
         """Refuse a request without the token or, where none is set, a foreign host.

@@ -40,9 +40,8 @@ async def send_events(
     except (BackendError, Cut):
         refusal = Refusal("stream_cut")
         await response.write(event(refusal.body()))
-        if request.transport is not None:
-            # Flushes, then closes; the end mark can no longer be written.
-            request.transport.close()
+        # Flushes, then closes; the end mark can no longer be written.
+        request.protocol.force_close()
         return response
     await response.write_eof()
     return response

@@ -15,15 +15,16 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import aiohttp
 import attrs
 from aiohttp import web
 
+Returned = TypeVar("Returned")
 CONNECTIONS: Final = 64
 TEXT: Final = "Cells turn nutrients into energy along metabolic pathways. " * 30
 COMPLETION: Final = json.dumps(
@@ -153,13 +154,13 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
 
 
-def run_fast(main: object) -> None:
+def run_fast(main: Coroutine[None, None, Returned]) -> Returned:
+    """Run on uvloop where the extra `speed` is installed."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(main)  # type: ignore[arg-type]  # a coroutine
-    else:
-        uvloop.run(main)  # type: ignore[arg-type]  # a coroutine
+        return asyncio.run(main)
+    return uvloop.run(main)
 
 
 @attrs.frozen
@@ -270,8 +271,8 @@ def summary(values: list[float]) -> str:
     return f"{statistics.median(values):6.2f}  (middle half {low:.2f} to {high:.2f})"
 
 
-async def compare(pairs: int, window_s: float) -> None:
-    """Measure in turn and print the ratios."""
+async def compare(pairs: int, window_s: float) -> list[str]:
+    """Measure in turn; return the lines to print."""
     async with AsyncExitStack() as stack:
         upstream, _ = await stack.enter_async_context(started("upstream"))
         servers = [
@@ -287,30 +288,30 @@ async def compare(pairs: int, window_s: float) -> None:
             [1e6 / (await measure(server, window_s / 2, 1))[0] for server in servers]
             for _ in range(pairs // 2)
         ]
-    for title, values in (
+    ratios = (
         ("gateway / pass-through, requests per s", [b[0] / a[0] for a, b, _ in rows]),
         ("gateway / pass-through, CPU per request", [b[1] / a[1] for a, b, _ in rows]),
         ("null test: pass-through / pass-through", [c[0] / a[0] for a, _, c in rows]),
         ("one connection: gateway / pass-through, time", [b / a for a, b, _ in single]),
         ("one connection: null test, time", [c / a for a, _, c in single]),
-    ):
-        print(f"{title:46} {summary(values)}")
-    medians = [statistics.median(row[i][0] for row in rows) for i in range(3)]
-    cpus = [statistics.median(row[i][1] for row in rows) for i in range(3)]
-    for name, rate, cpu_us in zip(
-        ("pass-through", "gateway", "pass-through"), medians, cpus, strict=True
-    ):
-        print(f"{name:46} {rate:8.0f} /s  {cpu_us:6.0f} µs CPU")
+    )
+    lines = [f"{title:46} {summary(values)}" for title, values in ratios]
+    for index, name in enumerate(("pass-through", "gateway", "pass-through again")):
+        rate = statistics.median(row[index][0] for row in rows)
+        cpu_us = statistics.median(row[index][1] for row in rows)
+        lines.append(f"{name:46} {rate:6.0f} /s {cpu_us:5.0f} µs CPU")
+    return lines
 
 
-def main(pairs: int = 20, window_s: float = 0.5) -> None:
-    """Run the comparison."""
-    print(f"gateway, {CONNECTIONS} connections, {pairs} pairs")
-    run_fast(compare(pairs, window_s))
+def report(pairs: int = 20, window_s: float = 0.5) -> Iterator[str]:
+    """Run the comparison and yield its lines."""
+    yield f"gateway: {CONNECTIONS} connections, {pairs} pairs of {window_s} s"
+    yield from run_fast(compare(pairs, window_s))
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and not sys.argv[1].isdecimal():
         serve(sys.argv[1], sys.argv[2])
     else:
-        main(*map(int, sys.argv[1:2]), *map(float, sys.argv[2:3]))
+        for line in report(*map(int, sys.argv[1:2]), *map(float, sys.argv[2:3])):
+            print(line)

@@ -13,7 +13,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from plb_core.errors import BackendError, BackendUnreachable, ConfigError
-from plb_core.http_addresses import (
+from plb_core.http.addresses import (
     FRESH_S,
     NEGATIVE_S,
     AddressRefused,
@@ -21,7 +21,7 @@ from plb_core.http_addresses import (
     address_problem,
     host_problem,
 )
-from plb_core.http_client import HttpClient, HttpSettings, backend_url
+from plb_core.http.client import HttpClient, HttpSettings, backend_url
 from tests.core.raw_server import RawServer, answer
 
 NEVER = "never contacted"
@@ -179,7 +179,7 @@ async def test_hands_over_only_allowed_addresses() -> None:
 async def test_a_name_that_turns_to_metadata_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plb_core.http_addresses.FRESH_S", 0.0)
+    monkeypatch.setattr("plb_core.http.addresses.FRESH_S", 0.0)
     names = Names("8.8.8.8")
     resolver = GuardedResolver(allow_private=True, inner=names)
     assert await hosts(resolver) == ["8.8.8.8"]

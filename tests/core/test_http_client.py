@@ -18,7 +18,7 @@ from plb_core.errors import (
     BadAnswer,
     ConfigError,
 )
-from plb_core.http_client import HttpClient, HttpSettings, SseEvent
+from plb_core.http.client import HttpClient, HttpSettings, SseEvent
 from tests.core.raw_server import Play, RawServer, answer
 
 JSON = "Content-Type: application/json\r\n"
@@ -550,7 +550,7 @@ async def test_a_stream_known_to_be_whole_is_not_waited_for_long(
         await client.close()
         await server.until(lambda: server.open == 0)
         await client.start()
-        monkeypatch.setattr("plb_core.http_exchange.LINGER_S", 0.01)
+        monkeypatch.setattr("plb_core.http.exchange.LINGER_S", 0.01)
         await _read_until_done(client)
         await server.until(lambda: server.open == 0)
         assert not client._lingering
@@ -611,7 +611,7 @@ async def test_the_whole_call_is_limited(play: Play) -> None:
 async def test_a_dripped_body_is_cut_and_a_slow_stream_of_lines_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plb_core.http_exchange.RATE_WINDOW_S", 0.1)
+    monkeypatch.setattr("plb_core.http.exchange.RATE_WINDOW_S", 0.1)
 
     def drip(piece: bytes, count: int) -> Play:
         async def play(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -638,7 +638,7 @@ async def test_a_dripped_body_is_cut_and_a_slow_stream_of_lines_is_not(
 async def test_a_slow_reader_is_not_the_backends_fault(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plb_core.http_exchange.RATE_WINDOW_S", 0.05)
+    monkeypatch.setattr("plb_core.http.exchange.RATE_WINDOW_S", 0.05)
     go = asyncio.Event()
 
     async def play(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,7 +7,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from plb_core.errors import BackendBusy, BackendMisconfigured, BackendRefused
-from plb_core.http_client import HttpAnswer, refusal, retry_after_s
+from plb_core.http.client import HttpAnswer, refusal, retry_after_s
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 

@@ -30,13 +30,7 @@ LAYERS = [
 
 # A toolkit for backend plugins, beside the layers: the core itself never imports it.
 TOOLKIT = {
-    "http_addresses",
-    "http_answer",
-    "http_client",
-    "http_exchange",
-    "http_request",
-    "http_settings",
-    "http_stream",
+    "http",
     "testing",
 }
 

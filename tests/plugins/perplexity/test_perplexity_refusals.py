@@ -12,7 +12,7 @@ from plb_core import (
     BackendRefused,
     NoAnswer,
 )
-from plb_core.http_client import HttpAnswer
+from plb_core.http.client import HttpAnswer
 
 
 def error_answer(

@@ -63,7 +63,9 @@ class Request:
         self.trace = trace
         self.now = now
         self.started_s = now()
-        deadline_s = query.deadline_s or plan.config.routing.deadline_s
+        deadline_s = query.deadline_s
+        if deadline_s is None:
+            deadline_s = plan.config.routing.deadline_s
         self.deadline_at_s = self.started_s + deadline_s
         self.waited_s = 0.0
         self._first_error: BackendError | None = None
@@ -77,6 +79,7 @@ class Request:
         The attempt is still open: the caller finishes it. Raises `NoAnswer` when
         every backend asked was healthy and had none, `NoBackendAvailable` otherwise.
         """
+        cancelled_before = _times_cancelled()
         while True:
             attempt = self.begin()
             candidate = attempt.candidate
@@ -87,15 +90,15 @@ class Request:
                 async with asyncio.timeout(timeout_s):
                     backend = self.plan.backends[candidate.name]
                     return attempt, await call(backend, timeout_s)
-            except (BackendError, NoAnswer) as error:
-                self.fail(attempt, error)
-            except TimeoutError as error:
-                late = BackendTimeout(f"no answer within {timeout_s:.3g} s")
-                late.__cause__ = error
-                self.fail(attempt, late)
-            except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
-                self.fail(attempt, plugin_fault(candidate, error))
-            except BaseException:  # cancelled: the slot must come back
+            except (Exception, asyncio.CancelledError) as error:
+                # Counted, because a plugin may raise the one in place of the other.
+                if _times_cancelled() > cancelled_before:
+                    self.finish(attempt, "cancelled")
+                    if isinstance(error, asyncio.CancelledError):
+                        raise
+                    raise asyncio.CancelledError from error
+                self.fail(attempt, _as_failure(error, candidate, timeout_s))
+            except BaseException:  # the program ends: the slot must come back
                 self.finish(attempt, "cancelled")
                 raise
 
@@ -105,7 +108,7 @@ class Request:
         now_s = self.now()
         if len(attempts) >= self.plan.config.routing.max_attempts:
             raise self._exhausted(f"gave up after {len(attempts)} attempts")
-        if now_s >= self.deadline_at_s:
+        if not now_s < self.deadline_at_s:  # so that NaN allows nothing
             raise self._exhausted("the time allowed is used up")
         candidates = self._open(now_s)
         if not candidates:
@@ -135,12 +138,10 @@ class Request:
             return
         error.backend = candidate.name
         self._first_error = self._first_error or error
-        pause_s = error.retry_after_s
-        if pause_s is None and isinstance(error, BackendBusy):
-            pause_s = BUSY_PAUSE_S
         self.finish(attempt, "error", error=error.code)
+        pause_s = _pause_s(error)
         if pause_s is not None:
-            until_s = self.now() + min(max(pause_s, 0.0), LONGEST_PAUSE_S)
+            until_s = self.now() + pause_s
             candidate.closed_until_s = max(candidate.closed_until_s, until_s)
 
     def finish(
@@ -279,7 +280,34 @@ class Request:
         return error
 
 
-def plugin_fault(candidate: Candidate, error: Exception) -> BadAnswer:
+def _times_cancelled() -> int:
+    """Return how often the running task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def _pause_s(error: BackendError) -> float | None:
+    """Return how long to leave a failed backend alone; plugins may pass on nonsense."""
+    wanted_s: object = error.retry_after_s
+    if isinstance(wanted_s, int | float) and wanted_s >= 0:
+        return min(wanted_s, LONGEST_PAUSE_S)
+    return BUSY_PAUSE_S if isinstance(error, BackendBusy) else None
+
+
+def _as_failure(
+    error: BaseException, candidate: Candidate, timeout_s: float
+) -> BackendError | NoAnswer:
+    """Return what a call's exception says about the backend."""
+    if isinstance(error, BackendError | NoAnswer):
+        return error
+    if isinstance(error, TimeoutError):
+        late = BackendTimeout(f"no answer within {timeout_s:.3g} s")
+        late.__cause__ = error
+        return late
+    return plugin_fault(candidate, error)
+
+
+def plugin_fault(candidate: Candidate, error: BaseException) -> BadAnswer:
     """Return the backend error for an exception that no protocol allows."""
     fault = BadAnswer(
         f"the plugin {candidate.info.plugin!r} raised {type(error).__name__}"

@@ -10,9 +10,11 @@ from typing import Final
 
 import attrs
 
+from plb_core.balancer import Balancer
 from plb_core.cli.common import DEFAULT_NAME
 from plb_core.cli.template import section
-from plb_core.errors import PluginNotFound
+from plb_core.config import read_file
+from plb_core.errors import ConfigError, PluginNotFound
 from plb_core.loader import Loader
 from plb_core.sections import BackendTable, Kind, PluginPolicy, Routing, Track
 from plb_core.source import read_source
@@ -73,13 +75,10 @@ def run(options: argparse.Namespace) -> int:
         return 1
     options.output.write_text(text)
     print(f"wrote {options.output}")
-    blanks = [
-        f"  line {number}: {line[2:].partition(' =')[0]}"
-        for number, line in enumerate(text.splitlines(), 1)
-        if line.endswith("(required: fill in)")
-    ]
-    if blanks:
-        print("still to be filled in:", *blanks, sep="\n")
+    try:
+        Balancer(read_file(options.output))
+    except ConfigError as error:
+        print("still to do:", *error.problems, sep="\n  ")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +44,7 @@ class Attempt:
     def explanation(self) -> dict[str, object]:
         """Return why this backend was asked and how it ended, JSON-safe."""
         choice = self.choice
-        scores: Sequence[float | None] = choice.scores or [None] * len(self.candidates)
+        scores = _json_safe(choice.scores, len(self.candidates))
         return {
             "backend": self.candidate.name,
             "algorithm": self.named.name,
@@ -86,19 +88,32 @@ class Trace:
         }
 
 
+def _json_safe(scores: object, count: int) -> Sequence[float | None]:
+    """Return what an algorithm noted as scores, None for each that is no number."""
+    if not isinstance(scores, Sequence) or len(scores) != count:
+        return [None] * count
+    return [
+        score if isinstance(score, int | float) and math.isfinite(score) else None
+        for score in scores
+    ]
+
+
 class History:
     """The newest traces by request id."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._traces: dict[str, Trace] = {}
+        # A dict finds its oldest key ever more slowly as keys are deleted.
+        self._order: deque[str] = deque()
 
     def add(self, trace: Trace) -> None:
         """Remember a trace and forget the oldest beyond the bound."""
         traces = self._traces
         traces[trace.request_id] = trace
-        if len(traces) > self._kept:
-            del traces[next(iter(traces))]
+        self._order.append(trace.request_id)
+        if len(self._order) > self._kept:
+            traces.pop(self._order.popleft(), None)
 
     def find(self, request_id: str) -> Trace:
         """Return a remembered trace; raises `UnknownRequest`."""

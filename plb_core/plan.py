@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Tier = tuple[Candidate, ...]
 
+_LONGEST_NAME: Final = 256
+"""Bound on a requested model's name, which is remembered with the request."""
+
 _POOLS_KEPT: Final = 512
 """Bound on remembered pools: clients may ask for endless names under a wildcard."""
 
@@ -184,6 +187,8 @@ class Plan:
         self, model: str
     ) -> tuple[BuiltTrack, tuple[NamedAlgorithm, ...], tuple[Tier, ...]]:
         default = self.track
+        if len(model) > _LONGEST_NAME:
+            raise UnknownModel(model, self.model_names())
         if model == AUTO:
             return default, default.chain, default.tiers
         if model in self.routes:

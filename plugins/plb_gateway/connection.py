@@ -80,9 +80,9 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a request that never became one; `message` may quote the client."""
-        del status, exc, message
-        if request.writer.output_size > 0:
-            reason = "the answer has begun; only closing is left"
+        del status, message
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            reason = "the answer has begun or nobody waits for it; only closing is left"
             raise ConnectionError(reason)
         return error_answer(Refusal("malformed_http", close=True), self._new_id())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from aiohttp.http import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
 from plb_core import strict_json
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _LEFTOVER_BYTES: Final = 262_144
 _LEFTOVER_TIMEOUT_S: Final = 1.0
+# What a body with broken framing raises: the parsers in C and in Python differ.
+_BROKEN: Final = (RequestPayloadError, HttpProcessingError)
 
 
 async def read_object(
@@ -48,7 +51,7 @@ async def skip_leftover(request: web.BaseRequest) -> None:
         async with asyncio.timeout(_LEFTOVER_TIMEOUT_S):
             while skipped < _LEFTOVER_BYTES and not request.content.is_eof():
                 skipped += len(await request.content.readany())
-    except (TimeoutError, RequestPayloadError):
+    except (TimeoutError, *_BROKEN):
         return
 
 
@@ -67,7 +70,7 @@ async def _read_bytes(request: web.BaseRequest, settings: GatewaySettings) -> by
             data = request.content.read_nowait()
         else:
             data = await _read_slowly(request, settings)
-    except RequestPayloadError:
+    except _BROKEN:
         raise Refusal("malformed_http", close=True) from None
     if len(data) > limit:
         raise _too_large(limit)

@@ -7,7 +7,7 @@ import re
 import traceback
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from plb_core import RequestError
 from plb_gateway.answers import error_answer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Longer than most answers take; what still runs then is cancelled.
 _SHUTDOWN_TIMEOUT_S: Final = 30.0
+_VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _HOST: Final = re.compile(
     r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII
 )
@@ -127,6 +128,12 @@ class Server:
         pointed at this machine sends that name.
         """
         headers = request.headers
+        coding = headers.get("Transfer-Encoding")
+        # The parser in Python is more lenient here than the one in C.
+        if request.version not in _VERSIONS or (
+            coding is not None and coding.lower() != "chunked"
+        ):
+            raise Refusal("malformed_http", close=True)
         if self._token is None:
             host = headers.get("Host", "")
             if host not in self._usual_hosts and not _is_local(host):

@@ -112,6 +112,7 @@ WRONG_CHAT = [
     (chat(stop=3), VALUE, "stop"),
     (chat(stop=["a", 3]), VALUE, "stop"),
     (chat(stop=["a"] * 17), VALUE, "stop"),
+    (chat(stop={}), VALUE, "stop"),
     (chat(seed="x"), VALUE, "seed"),
     (chat(tools={}), VALUE, "tools"),
     (chat(tools=[1]), VALUE, "tools[0]"),
@@ -198,13 +199,13 @@ async def test_harmless_and_neutral_fields_are_accepted(served: Served) -> None:
         temperature=None,
         tools=[],
         response_format={"type": "text"},
-        stop=["a", "b"],
+        stop="a",
         seed=7,
     )
     status, _ = await send(served, body)
     assert status == 200
     query = served.one.queries[0]
-    assert query.options == {"stop": ["a", "b"], "seed": 7}
+    assert query.options == {"stop": "a", "seed": 7}
     assert query.needs == frozenset()
 
 
@@ -309,6 +310,7 @@ async def test_responses_options_become_chat_options(served: Served) -> None:
     body = {
         "input": [
             {"type": "search_results", "results": []},
+            {"role": "assistant", "content": "Earlier."},
             {"role": "user", "content": [{"type": "input_text", "text": "Cell?"}]},
         ],
         "text": {"format": schema, "verbosity": "low"},

@@ -22,15 +22,21 @@ from plb_core.lease import Lease
 from plb_core.loader import Loader
 from plb_core.replies import EmbeddingsReply, Reply
 from plb_core.stream import ReplyStream
-from plb_core.types import Answer, Decision, Embeddings, Event, Query, Rating
+from plb_core.trust import (
+    UNCLASSIFIED,
+    answer_cost,
+    answer_quality,
+    classify,
+    is_answer,
+    usage_cost,
+)
+from plb_core.types import Answer, Embeddings, Event, Query, Rating
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from plb_core.plan import Plan
-    from plb_core.protocols import Backend, Classifier
-
-_UNCLASSIFIED = Decision("either", "general", 0.0)
+    from plb_core.protocols import Backend
 
 
 class Balancer:
@@ -110,8 +116,8 @@ class Balancer:
 
         async def call(backend: Backend, timeout_s: float) -> Answer:
             answer = await backend.ask(asked, timeout_s)
-            if not isinstance(answer, Answer):
-                raise BadAnswer(f"the plugin returned a {type(answer).__name__}")
+            if not is_answer(answer):
+                raise BadAnswer("the plugin returned no answer with text")
             return answer
 
         attempt, answer = await request.run(call)
@@ -136,10 +142,8 @@ class Balancer:
             return made
 
         attempt, embeddings = await request.run(call)
-        cost = None
-        scorer = self._plan.cost_scorer
-        if scorer is not None and embeddings.usage is not None:
-            cost = scorer.actual(embeddings.usage, attempt.candidate.info)
+        scorer = request.plan.cost_scorer
+        cost = usage_cost(scorer, embeddings.usage, attempt.candidate.info)
         request.finish(attempt, "answer", usage=embeddings.usage, cost_micro_usd=cost)
         total_s = self._now() - request.started_s
         return EmbeddingsReply(
@@ -224,9 +228,9 @@ class Balancer:
         plan = self._plan
         if isinstance(query, str):
             query = Query(query)
-        decision = _UNCLASSIFIED
+        decision = UNCLASSIFIED
         if plan.classifier is not None and not query.kind and query.text:
-            decision = _classify(plan.classifier, query)
+            decision = classify(plan.classifier, query)
         if not query.kind:
             query = attrs.evolve(query, kind=decision.kind)
         needs = query.needs | {need} if need else query.needs
@@ -247,16 +251,10 @@ class Balancer:
     ) -> Reply:
         """Score an answer, close its attempt and return the reply."""
         plan = request.plan
-        cost = answer.cost_micro_usd
-        if cost is None and plan.cost_scorer is not None:
-            info = attempt.candidate.info
-            if answer.usage is not None:
-                cost = plan.cost_scorer.actual(answer.usage, info)
-            else:
-                cost = plan.cost_scorer.estimate(request.query, info)
-        quality = None
-        if plan.quality_scorer is not None:
-            quality = plan.quality_scorer.score(request.query, answer)
+        cost = answer_cost(
+            plan.cost_scorer, request.query, answer, attempt.candidate.info
+        )
+        quality = answer_quality(plan.quality_scorer, request.query, answer)
         request.finish(
             attempt,
             "answer",
@@ -304,14 +302,6 @@ class Balancer:
         task = asyncio.create_task(wait(), name=f"plb closing {name}")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
-
-
-def _classify(classifier: Classifier, query: Query) -> Decision:
-    try:
-        return classifier.classify(query)
-    except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
-        logger.error("the classifier failed with {}", type(error).__name__)
-        return _UNCLASSIFIED
 
 
 async def _start(backends: Iterable[Backend]) -> None:

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from loguru import logger
+
 from plb_core.attempts import plugin_fault
 from plb_core.errors import BackendError, BadAnswer
+from plb_core.trust import check_chunk
 from plb_core.types import Chunk
 
 if TYPE_CHECKING:
@@ -63,9 +66,11 @@ class ReplyStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._attempt is not None:  # left early: the reader went away
-            self._request.finish(self._attempt, "cancelled", ttft_s=self._ttft_s)
-        await _close(self._chunks)
+        try:
+            await _close(self._chunks)
+        finally:
+            if self._attempt is not None:  # left early: the reader went away
+                self._request.finish(self._attempt, "cancelled", ttft_s=self._ttft_s)
 
     def __aiter__(self) -> ReplyStream:
         return self
@@ -79,6 +84,7 @@ class ReplyStream:
                 chunk, self._first = self._first, None
             else:
                 chunk = await anext(chunks)
+            check_chunk(chunk)
         except StopAsyncIteration:
             raise self._broken(BadAnswer("the stream has no end mark")) from None
         except BackendError as error:
@@ -93,12 +99,10 @@ class ReplyStream:
         return chunk
 
     def _end(self, attempt: Attempt, chunk: Chunk) -> None:
-        if chunk.end == "truncated":
+        if chunk.answer is None or chunk.end == "truncated":
             self._request.finish(
                 attempt, "truncated", error=BadAnswer.code, ttft_s=self._ttft_s
             )
-        elif chunk.answer is None:
-            raise self._broken(BadAnswer("the stream's end carries no answer"))
         else:
             self.reply = self._answered(
                 self._request, attempt, chunk.answer, self._ttft_s
@@ -121,10 +125,9 @@ class ReplyStream:
         chunks = backend.stream(self._request.query, timeout_s)
         try:
             async for chunk in chunks:
+                check_chunk(chunk)
                 if chunk.end == "truncated":
                     raise BadAnswer("the stream was cut before its first text")
-                if chunk.end and chunk.answer is None:
-                    raise BadAnswer("the stream's end carries no answer")
                 if chunk.text or chunk.tool_calls or chunk.end:
                     return chunks, chunk
             raise BadAnswer("the stream ended without text or end mark")
@@ -136,5 +139,9 @@ class ReplyStream:
 async def _close(chunks: AsyncIterator[Chunk] | None) -> None:
     """Run an async generator's clean-up now instead of at garbage collection."""
     close = getattr(chunks, "aclose", None)
-    if close is not None:
+    if close is None:
+        return
+    try:
         await close()
+    except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
+        logger.error("closing a backend's stream failed: {!r}", error)

@@ -1,4 +1,4 @@
-"""The folder tree is the architecture: who may import whom, and how big a file may be."""
+"""The folder tree is the architecture: who may import whom, how big a file may be."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SHIPPED = [CORE, ROOT / "plb_contrib_algorithms", ROOT / "plugins"]
 # Lower layers first; a module may import from its own layer and those before it.
 LAYERS = [
     ["types", "errors"],
-    ["candidate", "settings", "toml_lines", "strict_json", "source"],
+    ["candidate", "settings", "toml_lines", "strict_json", "source", "day", "spending"],
     ["protocols"],
-    ["hookspecs", "scoring", "sections", "structure"],
+    ["hookspecs", "scoring", "sections", "structure", "ledger", "store"],
     ["config", "loader"],
     ["plan", "replies"],
-    ["build", "history", "health"],
+    ["build", "history", "health", "trust"],
     ["attempts"],
     ["lease", "stream"],
     ["balancer"],

@@ -43,12 +43,12 @@ _DEFINING: Final = re.compile(
 
 @attrs.frozen
 class Sentence:
-    """A sentence of a found passage; `rank` is the passage's, `at` its place there."""
+    """A sentence of a found passage; `rank` is the passage's, `span` its slice."""
 
     text: str
     passage: Found
     rank: int
-    at: int
+    span: tuple[int, int]
     line: int
     stems: frozenset[str]
     heading_stems: frozenset[str]
@@ -88,11 +88,11 @@ def sentences_of(found: Sequence[Found]) -> list[Sentence]:
     sentences = []
     for rank, passage in enumerate(found):
         heading = frozenset(stems(passage.heading))
-        for at, (start, end) in enumerate(sentence_spans(passage.text)):
-            text = shown(passage.text[start:end])
-            line = passage.line + passage.text.count("\n", 0, start)
+        for span in sentence_spans(passage.text):
+            text = shown(passage.text[slice(*span)])
+            line = passage.line + passage.text.count("\n", 0, span[0])
             own = frozenset(stems(text))
-            sentences.append(Sentence(text, passage, rank, at, line, own, heading))
+            sentences.append(Sentence(text, passage, rank, span, line, own, heading))
     return sentences
 
 
@@ -127,7 +127,7 @@ def pick(
         covered |= weight.keys() & best.stems
         picked.append(best)
         left = [each for each in left if each.text != best.text]
-    picked.sort(key=lambda each: (each.rank, each.at))
+    picked.sort(key=lambda each: (each.rank, each.span))
     return Extract(tuple(picked), _coverage(picked, weight) if total else 0.0)
 
 
@@ -150,7 +150,8 @@ def _source(group: Sequence[Sentence]) -> Source:
     first = group[0]
     words = first.text
     for before, each in itertools.pairwise(group):
-        words += (" " if each.at == before.at + 1 else " … ") + each.text
+        between = first.passage.text[before.span[1] : each.span[0]]
+        words += (" … " if between.strip() else " ") + each.text
     path = first.passage.path
     title = first.passage.heading or path.rpartition("/")[2]
     return Source(title, f"{_shown_path(path)}#L{first.line}", words)

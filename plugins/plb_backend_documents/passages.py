@@ -166,16 +166,27 @@ def _skipped(lines: list[str], index: int, markup: Markup) -> int:
     line = lines[index]
     if markup == "rst":
         directive = line.startswith("..") and not line[2:3].strip()
-        literal = index and line.rstrip().endswith("::")
-        return 1 + _indented(lines, index + 1) if directive or literal else 0
+        if directive or _is_literal(lines, index):
+            return 1 + _indented(lines, index + 1)
+        return 0
     if index == 0 and line.rstrip() == "---":
         return _through(lines, 1, _ends_front_matter)
     if fence := _FENCE.match(line):
         closing = re.compile(rf"[ \t]*{fence[1]}{fence[1][0]}*[ \t]*$")
-        return _through(lines, index + 1, closing.match) - index or len(lines) - index
+        return (_through(lines, index + 1, closing.match) or len(lines)) - index
     if line.lstrip().startswith("<!--"):
-        return _through(lines, index, _ends_comment) - index or len(lines) - index
+        return (_through(lines, index, _ends_comment) or len(lines)) - index
     return 0
+
+
+def _is_literal(lines: list[str], index: int) -> bool:
+    """Tell whether this line is the first indented one after a line with "::"."""
+    if not lines[index].strip() or lines[index][0] not in " \t":
+        return False
+    above = index - 1
+    while above >= 0 and not lines[above].strip():
+        above -= 1
+    return above >= 0 and lines[above].rstrip().endswith("::")
 
 
 def _ends_front_matter(line: str) -> bool:
@@ -195,7 +206,7 @@ def _indented(lines: list[str], index: int) -> int:
 
 
 def _through(lines: list[str], index: int, is_last: Callable[[str], object]) -> int:
-    """Return the index after the first last line."""
+    """Return the index after the first last line, 0 when there is none."""
     for at in range(index, len(lines)):
         if is_last(lines[at]):
             return at + 1

@@ -181,7 +181,7 @@ class Meaning:
         best = float(scores.max())
         ranked = sorted(zip(-scores, sentences, strict=True), key=lambda each: each[0])
         picked = [each for score, each in ranked if -score > best - _SENTENCE_MARGIN]
-        chosen = sorted(picked[:limit], key=lambda each: (each.rank, each.at))
+        chosen = sorted(picked[:limit], key=lambda each: (each.rank, each.span))
         return Extract(tuple(chosen), best)
 
 

@@ -56,11 +56,11 @@ def _blocks(text: str) -> Iterator[tuple[int, int]]:
         if not line.strip(" \t>") or _is_rule(line) or row or _ITEM.match(line):
             if end > start:
                 yield start, end
-            mark = _MARK.match(line)
-            start = end = at + (mark.end() if mark else 0)
+            start = end = at
         if line.strip(" \t>") and not _is_rule(line):
             if end <= start:
-                start = max(start, at + len(line) - len(line.lstrip()))
+                mark = _MARK.match(line)
+                start = at + (mark.end() if mark else 0)
             end = at + len(line.rstrip())
             if row:
                 yield start, end

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 
+import pytest
 import pytest_asyncio
 
 from plb_core.balancer import Balancer
@@ -33,3 +35,13 @@ async def serve() -> AsyncIterator[Serve]:
 async def served(serve: Serve) -> Served:
     """Return a gateway before one backend called `one`."""
     return await serve()
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run one module on uvloop, whose transports differ from asyncio's."""
+    if item.path.name == "test_on_uvloop.py":
+        uvloop = pytest.importorskip("uvloop")
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}

@@ -25,12 +25,6 @@ __all__ = [
 ]
 
 
-@pytest.fixture
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
-    return policy
-
-
 @pytest.mark.asyncio
 async def test_runs_on_uvloop() -> None:
     assert isinstance(asyncio.get_running_loop(), uvloop.Loop)

@@ -83,9 +83,7 @@ class Request:
         while True:
             attempt = self.begin()
             candidate = attempt.candidate
-            timeout_s = min(
-                candidate.info.timeout_s, self.deadline_at_s - attempt.started_s
-            )
+            timeout_s = self.time_left_s(attempt, attempt.started_s)
             try:
                 async with asyncio.timeout(timeout_s):
                     backend = self.plan.backends[candidate.name]
@@ -128,6 +126,11 @@ class Request:
         attempts.append(attempt)
         chosen.in_flight += 1
         return attempt
+
+    def time_left_s(self, attempt: Attempt, now_s: float) -> float:
+        """Return how long the attempt may still take, by its backend and in all."""
+        end_at_s = attempt.started_s + attempt.candidate.info.timeout_s
+        return min(end_at_s, self.deadline_at_s) - now_s
 
     def fail(self, attempt: Attempt, error: BackendError | NoAnswer) -> None:
         """Close an attempt that gave no answer; the first cause is kept."""

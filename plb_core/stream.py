@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from loguru import logger
 
 from plb_core.attempts import plugin_fault
-from plb_core.errors import BackendError, BadAnswer
+from plb_core.errors import BackendError, BackendTimeout, BadAnswer
 from plb_core.trust import check_chunk
 from plb_core.types import Chunk
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from plb_core.replies import Reply
     from plb_core.types import Answer
 
+_TOO_LATE: Final = "the answer was not complete within its time limit"
+
 Answered = Callable[["Request", "Attempt", "Answer", float], "Reply"]
 
 
@@ -29,7 +31,9 @@ class ReplyStream:
 
     Entering asks backends until one sends its first text. Iterating then yields its
     chunks; the last has `end` set. A failure after the first text raises
-    `BackendError`: what was shown is incomplete. `reply` is set when complete.
+    `BackendError`: what was shown is incomplete. `reply` is set when complete. The
+    backend's time limit and the question's deadline hold to the end, a slow reader's
+    pauses included.
     """
 
     def __init__(self, request: Request, answered: Answered) -> None:
@@ -39,6 +43,9 @@ class ReplyStream:
         self._chunks: AsyncIterator[Chunk] | None = None
         self._first: Chunk | None = None
         self._ttft_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Task[object] | None = None
+        self._late = False
         self.request_id = request.trace.request_id
         self.track = request.pool.track.name
         self.backend = ""
@@ -49,8 +56,15 @@ class ReplyStream:
 
     async def __aenter__(self) -> Self:
         request = self._request
+        if request.trace.attempts:
+            raise RuntimeError("a stream can be entered only once")
         attempt, (chunks, first) = await request.run(self._open)
         now_s = request.now()
+        # One timer for the whole stream: `asyncio.timeout` around every chunk would
+        # cost more than the chunk.
+        self._timer = asyncio.get_running_loop().call_later(
+            request.time_left_s(attempt, now_s), self._end_late
+        )
         self._ttft_s = now_s - attempt.started_s
         self._attempt, self._chunks, self._first = attempt, chunks, first
         self.backend = attempt.candidate.name
@@ -69,6 +83,8 @@ class ReplyStream:
         try:
             await _close(self._chunks)
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             if self._attempt is not None:  # left early: the reader went away
                 self._request.finish(self._attempt, "cancelled", ttft_s=self._ttft_s)
 
@@ -77,13 +93,15 @@ class ReplyStream:
 
     async def __anext__(self) -> Chunk:
         attempt, chunks = self._attempt, self._chunks
-        if attempt is None or chunks is None or attempt.result:
+        if attempt is None or chunks is None:
+            raise RuntimeError("enter a stream with `async with` before reading it")
+        if attempt.result:
             raise StopAsyncIteration
         try:
             if self._first is not None:
                 chunk, self._first = self._first, None
             else:
-                chunk = await anext(chunks)
+                chunk = await self._next(chunks)
             check_chunk(chunk)
         except StopAsyncIteration:
             raise self._broken(BadAnswer("the stream has no end mark")) from None
@@ -97,6 +115,25 @@ class ReplyStream:
         if chunk.end:
             self._end(attempt, chunk)
         return chunk
+
+    async def _next(self, chunks: AsyncIterator[Chunk]) -> Chunk:
+        if self._late:
+            raise BackendTimeout(_TOO_LATE)
+        self._waiting = task = asyncio.current_task()
+        try:
+            return await anext(chunks)
+        except asyncio.CancelledError:
+            if self._late and task is not None and not task.uncancel():
+                raise BackendTimeout(_TOO_LATE) from None
+            raise
+        finally:
+            self._waiting = None
+
+    def _end_late(self) -> None:
+        """Wake the reader: the time limit has passed."""
+        self._late = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def _end(self, attempt: Attempt, chunk: Chunk) -> None:
         if chunk.answer is None or chunk.end == "truncated":

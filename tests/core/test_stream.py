@@ -8,6 +8,7 @@ import pytest
 from plb_core import (
     Answer,
     BackendRefused,
+    BackendTimeout,
     BadAnswer,
     Chunk,
     NoAnswer,
@@ -162,3 +163,105 @@ async def test_all_failing_before_the_first_text_is_one_clear_error(
     r.b.failures = [BadAnswer("y")]
     with pytest.raises(NoBackendAvailable, match="'s': x"):
         await texts(r)
+
+
+async def test_a_stream_that_was_not_entered_is_an_error_not_an_empty_answer(
+    rig: MakeRig,
+) -> None:
+    """Without `async with` the loop ended at once, as if the answer were empty."""
+    r = rig()
+    with pytest.raises(RuntimeError, match="async with"):
+        async for _ in r.balancer.stream("q"):
+            pass
+    assert r.idle()
+
+
+async def test_a_stream_is_entered_once(rig: MakeRig) -> None:
+    """Entering again took a second slot and forgot the first."""
+    r, _ = scripted(rig, Chunk("one "), END)
+    async with r.balancer.stream("q") as stream:
+        with pytest.raises(RuntimeError, match="once"):
+            await stream.__aenter__()
+    assert r.idle()
+
+
+class Stalls(Scripted):
+    """Streams its steps, then falls silent; `entered` says when."""
+
+    def __init__(self, *steps: Chunk | Exception) -> None:
+        super().__init__(*steps)
+        self.entered = asyncio.Event()
+
+    async def stream(self, query: Query, timeout_s: float) -> AsyncIterator[Chunk]:
+        try:
+            async for chunk in super().stream(query, timeout_s):
+                yield chunk
+            self.entered.set()
+            await asyncio.Event().wait()
+        finally:
+            self.stalled = True
+
+
+@pytest.mark.parametrize("limit", ["attempt", "question"])
+async def test_a_stream_that_falls_silent_ends_at_its_time_limit(
+    rig: MakeRig, limit: str
+) -> None:
+    """After the first text no limit held: a silent backend kept its slot for ever."""
+    backend = Stalls(Chunk("one "))
+    toml = "[backend.s]\n" + "timeout_s = 0.02\n" * (limit == "attempt")
+    r = rig(toml, extra=[FakePlugin(s=backend)])
+    deadline_s = 0.02 if limit == "question" else None
+    async with r.balancer.stream(Query("q", deadline_s=deadline_s)) as stream:
+        assert (await anext(stream)).text == "one "
+        with pytest.raises(BackendTimeout) as caught:
+            await anext(stream)
+        assert caught.value.backend == "s"
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    assert backend.stalled
+    assert [(o.result, o.error) for o in r.first.outcomes] == [
+        ("truncated", BackendTimeout.code)
+    ]
+    assert r.idle()
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+async def test_a_reader_that_pauses_too_long_is_told_so(rig: MakeRig) -> None:
+    r, _ = scripted(rig, Chunk("one "), Chunk("two"), END)
+    async with r.balancer.stream(Query("q", deadline_s=0.02)) as stream:
+        await anext(stream)
+        await asyncio.sleep(0.05)
+        with pytest.raises(BackendTimeout):
+            await anext(stream)
+    assert r.idle()
+
+
+async def test_the_callers_cancellation_wins_over_the_time_limit(rig: MakeRig) -> None:
+    backend = Stalls(Chunk("one "))
+    r = rig("[backend.s]\n", extra=[FakePlugin(s=backend)])
+
+    async def read() -> None:
+        async with r.balancer.stream(Query("q", deadline_s=60.0)) as stream:
+            reading = asyncio.current_task()
+            async for _ in stream:
+                backend.entered.clear()
+                assert reading is not None
+                asyncio.get_running_loop().call_soon(reading.cancel)
+                asyncio.get_running_loop().call_soon(stream._end_late)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(read())
+    assert [o.result for o in r.first.outcomes] == ["cancelled"]
+    assert r.idle()
+
+
+async def test_a_finished_stream_leaves_no_timer(rig: MakeRig) -> None:
+    r, _ = scripted(rig, Chunk("one "), END)
+    async with r.balancer.stream("q") as stream:
+        async for _ in stream:
+            pass
+        timer = stream._timer
+    assert timer is not None
+    assert timer.cancelled()

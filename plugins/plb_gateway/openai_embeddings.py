@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import sys
-from array import array
+import struct
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -113,7 +112,4 @@ def vectors(reply: EmbeddingsReply, as_base64: bool) -> dict[str, object]:
 
 def packed(vector: Sequence[float]) -> str:
     """Return the base64 of little-endian 32-bit floats."""
-    numbers = array("f", vector)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return base64.b64encode(numbers).decode()
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -25,10 +25,11 @@ def record(
     required: Iterable[str] = (), *, closed: bool = False, **properties: Schema
 ) -> Schema:
     """Return an object schema; a closed one has no other properties."""
-    made: Schema = {"type": "object", "properties": properties}
-    names = list(required)
-    if names:
-        made["required"] = names
+    made: Schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+    }
     if closed:
         made["additionalProperties"] = False
     return made

@@ -360,6 +360,9 @@ async def test_hints_reach_the_query_and_nothing_else_does(served: Served) -> No
     assert query.attributes == {"tenant": "acme"}
     assert query.deadline_s == 1.5
     assert "stolen" not in repr(query)
+    await served.raw(post(more=b"x-plb-session: only\r\n" + CLOSE))
+    assert served.one.queries[1].session == "only"
+    assert served.one.queries[1].deadline_s is None
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Token", ""])

@@ -379,6 +379,19 @@ async def test_a_response_cut_short_by_length_is_incomplete(served: Served) -> N
 
 
 @pytest.mark.asyncio
+async def test_an_empty_response_is_still_a_message(served: Served) -> None:
+    served.one.answer = Answer("")
+    served.one.pieces = []
+    async with (
+        client(served) as ai,
+        ai.responses.stream(model="auto", input="Cell?") as stream,
+    ):
+        final = await stream.get_final_response()
+    assert final.output[0].type == "message"
+    assert final.output_text == ""
+
+
+@pytest.mark.asyncio
 async def test_a_cut_response_stream_raises(served: Served) -> None:
     served.one.ends = "truncated"
     async with client(served) as ai:

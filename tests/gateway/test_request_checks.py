@@ -335,6 +335,14 @@ async def test_responses_options_become_chat_options(served: Served) -> None:
 
 
 @pytest.mark.asyncio
+async def test_plain_json_formats_pass_through_responses(served: Served) -> None:
+    body = {"input": "Cell?", "text": {"format": {"type": "json_object"}}}
+    status, _ = await send(served, body, "/v1/responses")
+    assert status == 200
+    assert served.one.queries[0].options["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.asyncio
 async def test_a_response_may_be_asked_about_an_image(served: Served) -> None:
     url = "data:image/png;base64,AA=="
     content = [{"type": "input_image", "image_url": url}]

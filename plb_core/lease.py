@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -32,9 +32,15 @@ class Lease:
     def __init__(self, request: Request, answered: Answered) -> None:
         self._request = request
         self._answered = answered
-        self._attempt = request.begin()
+        self._begun: Attempt | None = None
         self.request_id = request.trace.request_id
         self.reply: Reply | None = None
+
+    @property
+    def _attempt(self) -> Attempt:
+        if self._begun is None:
+            raise RuntimeError("enter a lease with `with` before using it")
+        return self._begun
 
     @property
     def name(self) -> str:
@@ -52,11 +58,22 @@ class Lease:
         return self._request.plan.backends[self.name]
 
     def answer(self, answer: Answer, *, ttft_s: float | None = None) -> Reply:
-        """Report the answer; scores it, counts its cost, and closes the lease."""
+        """Report the answer; scores it, counts its cost, and closes the lease.
+
+        Raises `ValueError` for a `ttft_s` that is no duration, `RuntimeError` when
+        the lease is closed already.
+        """
+        if ttft_s is not None and not 0.0 <= ttft_s < math.inf:
+            raise ValueError(f"ttft_s is a duration in seconds, got {ttft_s!r}")
+        if self._attempt.result:
+            raise RuntimeError("the lease is closed; lease again for another answer")
         self.reply = self._answered(self._request, self._attempt, answer, ttft_s)
         return self.reply
 
     def __enter__(self) -> Self:
+        if self._begun is not None:
+            raise RuntimeError("a lease can be entered only once")
+        self._begun = self._request.begin()
         return self
 
     def __exit__(
@@ -70,7 +87,7 @@ class Lease:
         elif isinstance(error, BackendError | NoAnswer):
             if not self._attempt.result:
                 self._request.fail(self._attempt, error)
-        elif isinstance(error, asyncio.CancelledError):
-            self._request.finish(self._attempt, "cancelled")
-        else:
+        elif isinstance(error, Exception):
             self._request.finish(self._attempt, "error", error=BadAnswer.code)
+        else:  # cancelled, or the program ends
+            self._request.finish(self._attempt, "cancelled")

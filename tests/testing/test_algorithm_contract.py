@@ -3,7 +3,6 @@
 # The broken algorithms break types and ignore arguments on purpose.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 # mypy: disallow-incomplete-defs=False
-# ruff: noqa: ARG002
 
 import random
 from collections import Counter, defaultdict

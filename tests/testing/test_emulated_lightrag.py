@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Literal
 
 import pytest
 
@@ -12,6 +13,12 @@ from plb_core.types import Price
 from tests.testing.emulator_client import SHAPES, Client, shape
 
 QUESTION = {"query": "How do metformin and insulin lower glucose?", "mode": "mix"}
+HISTORY = ["body", "conversation_history"]
+TURN = {"role": "user", "content": "Hello"}
+
+
+def talk(turns: object) -> dict[str, object]:
+    return {"query": "And metformin?", "conversation_history": turns}
 
 
 @pytest.mark.asyncio
@@ -75,23 +82,36 @@ async def test_a_stream_has_references_then_words_and_no_end_marker(
 
 
 @pytest.mark.asyncio
-async def test_a_cached_stream_is_one_line_with_everything(http: Client) -> None:
-    async with LightRAGEmulator(cached=True) as up:
-        (line,) = (await http(up.url + "/query/stream", QUESTION)).lines
-    assert shape(line) == SHAPES["lightrag cached line"]
-    assert line["llm_generated"] is True
+@pytest.mark.parametrize("cache", ["off", "warm"])
+async def test_references_carry_their_text_or_stay_away_as_asked(
+    http: Client, cache: Literal["off", "warm"]
+) -> None:
+    async with LightRAGEmulator(cache=cache) as up:
+        body = {**QUESTION, "include_chunk_content": True}
+        quoted = (await http(up.url + "/query/stream", body)).lines
+        whole = (await http(up.url + "/query", body)).json
+        body = {**QUESTION, "include_references": False}
+        without = (await http(up.url + "/query/stream", body)).lines
+        none = (await http(up.url + "/query", body)).json
+    assert quoted[0]["references"] == whole["references"]
+    assert quoted[0]["references"][0]["content"][0].startswith("Insulin")
+    assert all("references" not in line for line in without)
+    assert none["references"] is None
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("mode", "steps"), [("naive", 1), ("mix", 4)])
+@pytest.mark.parametrize(
+    ("mode", "cache", "steps"),
+    [("naive", "off", 2), ("mix", "off", 5), ("mix", "warm", 4)],
+)
 async def test_progress_comes_first_and_the_time_last(
-    http: Client, mode: str, steps: int
+    http: Client, mode: str, cache: Literal["off", "warm"], steps: int
 ) -> None:
     body = {**QUESTION, "mode": mode, "include_progress": True}
-    async with LightRAGEmulator() as up:
+    async with LightRAGEmulator(cache=cache) as up:
         lines = (await http(up.url + "/query/stream", body)).lines
     assert [list(line) for line in lines[:steps]] == [["progress"]] * steps
-    assert list(lines[steps]) == ["references"]
+    assert "references" in lines[steps]
     assert list(lines[-1]) == ["response_time"]
 
 
@@ -150,14 +170,16 @@ async def test_retrieval_from_an_empty_store_says_failure_behind_200(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("progress", [False, True])
+@pytest.mark.parametrize(
+    ("progress", "ends"), [(False, ["error"]), (True, ["error", "response_time"])]
+)
 async def test_a_broken_stream_ends_with_an_error_line(
-    http: Client, progress: bool
+    http: Client, progress: bool, ends: list[str]
 ) -> None:
     async with LightRAGEmulator(faults=[Fault.behind_200("stream_breaks")]) as up:
         body = {**QUESTION, "include_progress": progress}
         lines = (await http(up.url + "/query/stream", body)).lines
-    assert list(lines[-1]) == ["error"]
+    assert [list(line) for line in lines[-len(ends) :]] == [[end] for end in ends]
     assert any("response" in line for line in lines)
 
 
@@ -182,6 +204,10 @@ def test_inner_retries_delay_only_the_failures_that_are_retried() -> None:
         ({}, "missing", ["body", "query"]),
         ([1], "missing", ["body", "query"]),
         ({"query": "x" * 70_000}, "string_too_long", ["body", "query"]),
+        ({"query": "hello", "top_k": 1001}, "less_than_equal", ["body", "top_k"]),
+        (talk("hello"), "list_type", HISTORY),
+        (talk(["hello"]), "value_error", HISTORY),
+        (talk([{"role": "user"}]), "value_error", HISTORY),
     ],
 )
 @pytest.mark.parametrize("path", ["/query", "/query/stream", "/query/data"])
@@ -195,6 +221,38 @@ async def test_what_it_cannot_take_is_a_422_that_echoes_the_input(
     assert got.status == 422
     assert (detail["type"], detail["loc"]) == (kind, loc)
     assert "input" in detail
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("turns", "loc", "limit"),
+    [
+        ([TURN] * 129, HISTORY, "at most 128 messages"),
+        ([TURN | {"content": "x" * 32_769}], HISTORY, "at most 32768 characters"),
+        ([TURN | {"content": "x" * 32_768}] * 4, ["body"], "131072 character limit"),
+    ],
+    ids=["too many", "one too long", "too much in all"],
+)
+async def test_a_conversation_over_a_limit_is_a_422_that_names_it(
+    http: Client, turns: list[object], loc: list[str], limit: str
+) -> None:
+    async with LightRAGEmulator() as up:
+        got = await http(up.url + "/query", talk(turns))
+    (detail,) = got.json["detail"]
+    assert got.status == 422
+    assert (detail["type"], detail["loc"]) == ("value_error", loc)
+    assert limit in detail["msg"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "turns", [[TURN] * 128, [TURN | {"content": "x" * 32_768}] * 3]
+)
+async def test_a_conversation_within_the_limits_is_answered(
+    http: Client, turns: list[object]
+) -> None:
+    async with LightRAGEmulator() as up:
+        assert (await http(up.url + "/query", talk(turns))).status == 200
 
 
 @pytest.mark.asyncio

@@ -176,6 +176,44 @@ async def test_responses_come_plain_and_as_events(http: Client) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_filtered_response_is_incomplete(http: Client) -> None:
+    body = {"model": "gpt-6-mini", "input": "What is glycolysis?"}
+    async with OpenAIEmulator(hidden="content_filter") as up:
+        url = up.url + "/v1/responses"
+        plain = (await http(url, body)).json
+        events = (await http(url, {**body, "stream": True})).events
+    assert plain["status"] == "incomplete"
+    assert plain["incomplete_details"] == {"reason": "content_filter"}
+    assert plain["output"][0]["content"][0]["text"] == ""
+    assert events[-1]["type"] == "response.incomplete"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/chat/completions", CHAT, "messages"),
+        ("/v1/chat/completions", {**CHAT, "stream": True}, "messages"),
+        ("/v1/responses", {"model": "gpt-6-mini", "input": "x" * 40}, "input"),
+    ],
+)
+async def test_more_than_the_context_holds_is_refused_by_name(
+    http: Client, path: str, body: dict[str, object], param: str
+) -> None:
+    async with OpenAIEmulator(context_tokens=7) as up:
+        got = await http(up.url + path, body)
+        assert up.book == []
+        up.context_tokens = 10
+        assert (await http(up.url + path, body)).status == 200
+    assert got.status == 400
+    error = got.json["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+    assert "maximum context length is 7 tokens" in error["message"]
+
+
+@pytest.mark.asyncio
 async def test_models_are_listed_and_found(http: Client) -> None:
     async with OpenAIEmulator(models=("m1",)) as up:
         listed = await http(up.url + "/v1/models", method="GET")

@@ -37,9 +37,9 @@ def fetch(url: str, body: object) -> tuple[int, Any]:
     """Ask without asyncio."""
     data = json.dumps(body).encode()
     headers = {"content-type": "application/json"}
-    request = urllib.request.Request(url, data, headers)  # noqa: S310 - own server
+    request = urllib.request.Request(url, data, headers)
     try:
-        with urllib.request.urlopen(request) as answer:  # noqa: S310 - own server
+        with urllib.request.urlopen(request) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -190,7 +190,7 @@ def test_each_runs_as_a_process_that_ends_by_interruption(
 ) -> None:
     book = tmp_path / "book.jsonl"
     command = [sys.executable, "-m", "plb_core.testing.emulators", kind]
-    with subprocess.Popen(  # noqa: S603 - own module
+    with subprocess.Popen(
         [*command, "--book", str(book)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None

@@ -146,9 +146,14 @@ class Emulator(ABC):
             self._news.clear()
             await self._news.wait()
 
-    def charge(self, tokens: Tokens, searches: int = 0) -> int:
-        """Return the price of a call in micro-USD, a fraction counted as one."""
-        price = self.price or Price()
+    def charge(
+        self, tokens: Tokens, searches: int = 0, price: Price | None = None
+    ) -> int:
+        """Return what a call costs in micro-USD, a fraction counted as one.
+
+        `price` is the emulator's own; one that was set replaces it.
+        """
+        price = self.price or price or Price()
         parts = (
             tokens.input * price.input_micro_usd_per_mtok
             + tokens.output * price.output_micro_usd_per_mtok

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -142,10 +143,13 @@ def matching(question: str, most: int = 3) -> tuple[Fact, ...]:
     return found or FACTS[:1]
 
 
-def answer_text(question: str) -> str:
-    """Return an answer that cites its facts as [1], [2] in the order of `matching`."""
+def answer_text(question: str, mark: Callable[[int], str] = "[{}]".format) -> str:
+    """Return an answer that cites its facts, in the order of `matching`.
+
+    `mark` writes the mark of the n-th fact, counted from 1.
+    """
     return " ".join(
-        f"{sentence} [{number}]"
+        f"{sentence} {mark(number)}"
         for number, fact in enumerate(matching(question), 1)
         for sentence in (fact.sentences if number == 1 else fact.sentences[:1])
     )

@@ -6,12 +6,24 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 import attrs
 
 from plb_core.testing.emulators.base import Emulator, Tokens
-from plb_core.testing.emulators.facts import Fact, answer_text, matching, words
+from plb_core.testing.emulators.facts import answer_text, matching
+from plb_core.testing.emulators.lightrag_replies import (
+    Outcome,
+    cited,
+    progress_lines,
+    retrieved,
+    stream_lines,
+)
+from plb_core.testing.emulators.lightrag_requests import (
+    cache_key,
+    finding_of,
+    first_finding,
+)
 from plb_core.testing.emulators.wire import Reply, Request, json_reply
 
 CANNED_FAILURE: Final = "No relevant context found for the query."
@@ -19,8 +31,6 @@ NO_CONTEXT: Final = (
     "Sorry, I'm not able to provide an answer to that question.[no-context]"
 )
 MAX_BODY_BYTES: Final = 1024 * 1024
-MAX_QUERY_CHARACTERS: Final = 64 * 1024
-MODES: Final = ("local", "global", "hybrid", "naive", "mix", "bypass")
 LOGINS_BEFORE_LOCKOUT: Final = 5
 LOCKOUT_S: Final = 299
 _OPEN_PATHS: Final = ("/health", "/login", "/auth-status")
@@ -37,12 +47,14 @@ class LightRAGEmulator(Emulator):
     """Speaks `/query`, `/query/stream`, `/query/data`, `/health` and the logins.
 
     `api_key` asks for `X-API-Key`, `accounts` (name → password) for a login;
-    `renew_tokens` hands a fresh token out with each authenticated reply. `cached`
-    makes streams arrive as the one line of a cached answer. Hidden failures:
-    `llm_down`, `llm_refused` (at once), `embeddings_down`, `empty_store`,
-    `stream_breaks`; the ones behind which the real server retries for 8 s take
-    `inner_retry_s`. LightRAG reports neither usage nor cost; `price` still fills the
-    book with what its language model would bill.
+    `renew_tokens` hands a fresh token out with each authenticated reply. With `cache`
+    "on" the answers of `/query` are kept, as real servers do: asked again, also as a
+    stream, they come whole, unbilled and without the language model; streams alone
+    keep nothing. "warm" has every answer already. Hidden failures: `llm_down`,
+    `llm_refused` (at once), `embeddings_down`, `empty_store`, `stream_breaks`; the
+    ones behind which the real server retries for 8 s take `inner_retry_s`. LightRAG
+    reports neither usage nor cost; `price` still fills the book with what its language
+    model would bill.
     """
 
     hidden_failures: ClassVar = frozenset(
@@ -52,8 +64,9 @@ class LightRAGEmulator(Emulator):
     api_key: str = ""
     accounts: Mapping[str, str] = attrs.field(factory=dict)
     renew_tokens: bool = False
-    cached: bool = False
+    cache: Literal["off", "on", "warm"] = "off"
     inner_retry_s: float = 0.0
+    _kept: set[str] = attrs.field(factory=set, init=False)
     _tokens: set[str] = attrs.field(factory=set, init=False)
     _bad_logins: int = attrs.field(default=0, init=False)
     _issued: int = attrs.field(default=0, init=False)
@@ -121,7 +134,8 @@ class LightRAGEmulator(Emulator):
         if not request.headers.get("content-type", "").startswith(
             "application/x-www-form-urlencoded"
         ):
-            return _invalid("missing", ["body", "username"], "Field required", None)
+            finding = finding_of("missing", ["username"], "Field required", None)
+            return _reply({"detail": [finding]}, 422)
         if self._bad_logins >= LOGINS_BEFORE_LOCKOUT:
             detail = "Too many failed login attempts. Try again later."
             headers = {"retry-after": str(LOCKOUT_S)}
@@ -145,60 +159,50 @@ class LightRAGEmulator(Emulator):
         return token
 
     def _query(self, request: Request, hidden: str) -> Reply:
-        invalid = _check(request)
-        if invalid is not None:
-            return invalid
-        question = str(request.fields["query"])
-        text, facts, generated = self._outcome(request, hidden)
-        micro_usd = self.charge(self.tokens(question, text)) if generated else 0
-        quoted = request.fields.get("include_chunk_content") is True
-        references = [
-            {**entry, "content": [fact.text] if quoted else None}
-            for entry, fact in zip(_references(facts), facts, strict=True)
-        ]
+        finding = first_finding(request)
+        if finding is not None:
+            return _reply({"detail": [finding]}, 422)
+        outcome = self._outcome(request, hidden)
+        if self.cache == "on" and outcome.generated:
+            self._kept.add(cache_key(request))
+        references = cited(request, outcome.facts)
+        for entry in references or ():
+            entry.setdefault("content", None)
         return _reply(
             {
-                "response": text,
+                "response": outcome.text,
                 "references": references,
                 "response_time": 0.063,
-                "llm_generated": generated,
+                "llm_generated": outcome.generated,
             },
-            micro_usd=micro_usd,
-            delay_s=self._retry_s(hidden),
+            micro_usd=self._bill_of(request, outcome),
+            delay_s=0.0 if outcome.generated else self._retry_s(hidden),
         )
 
     def _stream(self, request: Request, hidden: str) -> Reply:
-        invalid = _check(request)
-        if invalid is not None:
-            return invalid
-        question = str(request.fields["query"])
-        text, facts, generated = self._outcome(request, hidden)
-        references = _references(facts)
-        whole = {"response": text, "llm_generated": generated, "references": references}
-        lines: list[Mapping[str, object]]
-        if self.cached or not generated:
-            lines = [whole]
-        else:
-            lines = [{"references": references}]
-            lines += [{"response": piece} for piece in words(text)]
-        if hidden == "stream_breaks":
-            lines = [*lines[: len(lines) // 2], {"error": "stream interrupted"}]
+        finding = first_finding(request)
+        if finding is not None:
+            return _reply({"detail": [finding]}, 422)
+        outcome = self._outcome(request, hidden)
+        lines = stream_lines(request, outcome, breaks=hidden == "stream_breaks")
         if request.fields.get("include_progress") is True:
-            lines = [*_progress(request), *lines]
-            if hidden != "stream_breaks":
-                lines.append({"response_time": 0.132})
+            lines = [
+                *progress_lines(request, outcome),
+                *lines,
+                {"response_time": 0.132},
+            ]
         return Reply(
             200,
             headers={**_SERVER, **_NDJSON},
             pieces=tuple(json.dumps(line).encode() + b"\n" for line in lines),
-            micro_usd=self.charge(self.tokens(question, text)) if generated else 0,
-            delay_s=self._retry_s(hidden),
+            micro_usd=self._bill_of(request, outcome),
+            delay_s=0.0 if outcome.generated else self._retry_s(hidden),
         )
 
     def _data(self, request: Request, hidden: str) -> Reply:
-        invalid = _check(request)
-        if invalid is not None:
-            return invalid
+        finding = first_finding(request)
+        if finding is not None:
+            return _reply({"detail": [finding]}, 422)
         mode = request.fields.get("mode", "mix")
         needs_llm = mode not in ("naive", "bypass")
         if hidden == "embeddings_down" or (hidden.startswith("llm") and needs_llm):
@@ -216,23 +220,29 @@ class LightRAGEmulator(Emulator):
                 micro_usd=0,
             )
         facts = matching(str(request.fields["query"]))
-        return _reply(_retrieved(str(mode), facts), micro_usd=0)
+        return _reply(retrieved(str(mode), facts), micro_usd=0)
 
-    def _outcome(
-        self, request: Request, hidden: str
-    ) -> tuple[str, tuple[Fact, ...], bool]:
-        """Return text, facts to cite, and whether a language model wrote the text."""
-        question = str(request.fields["query"])
+    def _outcome(self, request: Request, hidden: str) -> Outcome:
+        key = cache_key(request)
+        kept = key != "" and (self.cache == "warm" or key in self._kept)
         if hidden == "empty_store":
-            return NO_CONTEXT, (), False
-        if hidden and hidden != "stream_breaks":
-            return CANNED_FAILURE, (), False
+            return Outcome(NO_CONTEXT)
+        # A kept answer needs the embedder, but no language model.
+        if hidden == "embeddings_down" or (hidden.startswith("llm") and not kept):
+            return Outcome(CANNED_FAILURE)
+        question = str(request.fields["query"])
         facts = matching(question)
         if request.fields.get("only_need_context") is True:
-            return "\n\n".join(fact.text for fact in facts), facts, False
+            return Outcome("\n\n".join(fact.text for fact in facts), facts)
         entries = (f"- [{n}] {fact.file_path}" for n, fact in enumerate(facts, 1))
         listing = "\n".join(entries)
-        return f"{answer_text(question)}\n\n### References\n\n{listing}", facts, True
+        text = f"{answer_text(question)}\n\n### References\n\n{listing}"
+        return Outcome(text, facts, generated=True, kept=kept)
+
+    def _bill_of(self, request: Request, outcome: Outcome) -> int:
+        if outcome.kept or not outcome.generated:
+            return 0
+        return self.charge(self.tokens(str(request.fields["query"]), outcome.text))
 
     def _retry_s(self, hidden: str) -> float:
         return self.inner_retry_s if hidden in ("llm_down", "embeddings_down") else 0.0
@@ -262,82 +272,3 @@ def _reply(
 
 def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _references(facts: tuple[Fact, ...]) -> list[dict[str, str]]:
-    return [
-        {"reference_id": str(number), "file_path": fact.file_path}
-        for number, fact in enumerate(facts, 1)
-    ]
-
-
-def _progress(request: Request) -> list[Mapping[str, object]]:
-    steps = ["retrieving_chunks"]
-    if request.fields.get("mode", "mix") != "naive":
-        graph = ["extracting_keywords", "retrieving_entities", "retrieving_relations"]
-        steps = [*graph, *steps]
-    return [{"progress": step} for step in steps]
-
-
-def _retrieved(mode: str, facts: tuple[Fact, ...]) -> object:
-    chunks = [
-        {
-            **entry,
-            "content": fact.text,
-            "chunk_id": f"doc-{fact.file_path}-chunk-000",
-        }
-        for entry, fact in zip(_references(facts), facts, strict=True)
-    ]
-    return {
-        "status": "success",
-        "message": "Query processed successfully",
-        "data": {
-            "entities": [],
-            "relationships": [],
-            "chunks": chunks,
-            "references": _references(facts),
-        },
-        "metadata": {
-            "query_mode": mode,
-            "keywords": {"high_level": [], "low_level": []},
-            "processing_info": {
-                "total_chunks_found": len(chunks),
-                "final_chunks_count": len(chunks),
-            },
-        },
-    }
-
-
-def _check(request: Request) -> Reply | None:
-    """Return the 422 that the request deserves, echoing the input as FastAPI does."""
-    if request.json_error:
-        return _invalid("json_invalid", ["body", 14], "JSON decode error", {})
-    fields = request.fields
-    query = fields.get("query")
-    if query is None:
-        return _invalid("missing", ["body", "query"], "Field required", fields)
-    if not isinstance(query, str):
-        message = "Input should be a valid string"
-        return _invalid("string_type", ["body", "query"], message, query)
-    if not query.strip():
-        message = "Value error, Query must not be empty."
-        return _invalid("value_error", ["body", "query"], message, query)
-    if len(query) > MAX_QUERY_CHARACTERS:
-        message = f"String should have at most {MAX_QUERY_CHARACTERS} characters"
-        return _invalid("string_too_long", ["body", "query"], message, query)
-    mode = fields.get("mode", "mix")
-    if mode not in MODES:
-        listed = ", ".join(f"'{name}'" for name in MODES[:-1])
-        message = f"Input should be {listed} or '{MODES[-1]}'"
-        return _invalid("literal_error", ["body", "mode"], message, mode)
-    if len(query.strip()) < 3 and mode != "bypass":
-        message = "Value error, RAG query is too short."
-        return _invalid("value_error", ["body"], message, fields)
-    return None
-
-
-def _invalid(kind: str, loc: list[object], message: str, given: object) -> Reply:
-    detail = {"type": kind, "loc": loc, "msg": message, "input": given}
-    if kind in ("value_error", "json_invalid"):
-        detail["ctx"] = {"error": {}}
-    return _reply({"detail": [detail]}, 422)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import json
 import math
 import struct
-from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import attrs
 
 from plb_core.testing.emulators.base import Emulator, Tokens
-from plb_core.testing.emulators.facts import answer_text, words
+from plb_core.testing.emulators.openai_chat import (
+    CALL,
+    chat_events,
+    chat_usage,
+    completion,
+)
 from plb_core.testing.emulators.responses import (
     content_text,
     message_item,
@@ -34,20 +37,20 @@ _KINDS: Final = {
     500: ("server_error", "internal_error", "The server had an error."),
     503: ("server_error", "overloaded", "The engine is overloaded."),
 }
-_SSE: Final = {"content-type": "text/event-stream; charset=utf-8"}
-_CALL: Final = {
-    "id": "call_0001",
-    "type": "function",
-    "function": {"name": "look_up", "arguments": '{"term":"ATP"}'},
+_INCOMPLETE: Final = {
+    "length": "max_output_tokens",
+    "content_filter": "content_filter",
 }
+_SSE: Final = {"content-type": "text/event-stream; charset=utf-8"}
 
 
 @attrs.define(kw_only=True)
 class OpenAIEmulator(Emulator):
     """Speaks `/v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/models`.
 
-    `api_key` "" accepts everybody. `models` are the only names accepted. Vectors
-    have `dimensions` numbers and length 1. Hidden failures: `empty` (no text),
+    `api_key` "" accepts everybody. `models` are the only names accepted. More than
+    `context_tokens` of input are refused; None takes any. Vectors have `dimensions`
+    numbers and length 1. Hidden failures: `empty` (no text),
     `length` (cut by the token limit), `content_filter`, `tool_call` (a call of
     `look_up` instead of text), `stream_fails` (an error event after some text),
     `stream_ends` (no finish reason, no `[DONE]`), `no_done` (only `[DONE]` missing).
@@ -67,6 +70,7 @@ class OpenAIEmulator(Emulator):
 
     api_key: str = ""
     models: tuple[str, ...] = ("gpt-6-mini", "text-embedding-4")
+    context_tokens: int | None = None
     dimensions: int = 8
     _numbers: itertools.count[int] = attrs.field(factory=itertools.count, init=False)
 
@@ -121,8 +125,11 @@ class OpenAIEmulator(Emulator):
             for turn in messages
             if isinstance(turn, dict)
         )
-        text, finish = _completion(question_of(body), body, hidden)
+        text, finish = completion(question_of(body), body, hidden)
         tokens = self.tokens(prompt, text)
+        refusal = self._too_long("messages", tokens)
+        if refusal is not None:
+            return refusal
         frame = {
             "id": f"chatcmpl-{next(self._numbers):06d}",
             "created": CREATED,
@@ -133,15 +140,15 @@ class OpenAIEmulator(Emulator):
         if body.get("stream") is True:
             options = body.get("stream_options")
             counted = isinstance(options, dict) and options.get("include_usage")
-            usage = _usage(tokens) if counted is True else None
-            pieces = _chat_events(frame, text, finish, usage, hidden)
+            usage = chat_usage(tokens) if counted is True else None
+            pieces = chat_events(frame, text, finish, usage, hidden)
             return Reply(200, headers=_SSE, pieces=pieces, micro_usd=micro_usd)
         said: dict[str, object] = {"role": "assistant", "content": text or None}
         if finish == "tool_calls":
-            said["tool_calls"] = [_CALL]
+            said["tool_calls"] = [CALL]
         choice = {"index": 0, "message": said, "finish_reason": finish}
         answer = {**frame, "object": "chat.completion", "choices": [choice]}
-        return json_reply({**answer, "usage": _usage(tokens)}, micro_usd=micro_usd)
+        return json_reply({**answer, "usage": chat_usage(tokens)}, micro_usd=micro_usd)
 
     def _respond(self, request: Request, hidden: str) -> Reply:
         body = request.fields
@@ -150,17 +157,20 @@ class OpenAIEmulator(Emulator):
             message = "'input' must not be empty."
             return _error(400, "invalid_request_error", "invalid_value", message)
         number = next(self._numbers)
-        text, finish = _completion(question, body, hidden)
+        text, finish = completion(question, body, hidden)
         tokens = self.tokens(question, text)
-        cut = finish == "length"
+        refusal = self._too_long("input", tokens)
+        if refusal is not None:
+            return refusal
+        reason = _INCOMPLETE.get(finish)
         final: dict[str, object] = {
             "id": f"resp_{number:06d}",
             "object": "response",
-            "status": "incomplete" if cut else "completed",
+            "status": "incomplete" if reason else "completed",
             "model": body["model"],
             "created_at": CREATED,
             "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+            "incomplete_details": {"reason": reason} if reason else None,
             "output": [message_item(number, text)],
             "usage": {
                 "input_tokens": tokens.input,
@@ -172,9 +182,19 @@ class OpenAIEmulator(Emulator):
         if body.get("stream") is not True:
             return json_reply(final, micro_usd=micro_usd)
         events = text_events(final, text, 0)
-        kind = "response.incomplete" if cut else "response.completed"
-        events.append({"type": kind, "response": final})
+        events.append({"type": f"response.{final['status']}", "response": final})
         return Reply(200, headers=_SSE, pieces=sse(events), micro_usd=micro_usd)
+
+    def _too_long(self, param: str, tokens: Tokens) -> Reply | None:
+        limit = self.context_tokens
+        if limit is None or tokens.input <= limit:
+            return None
+        message = (
+            f"This model's maximum context length is {limit} tokens, but your {param}"
+            f" came to {tokens.input} tokens."
+        )
+        code = "context_length_exceeded"
+        return _error(400, "invalid_request_error", code, message, param)
 
     def _embed(self, request: Request, _: str) -> Reply:
         given = request.fields.get("input")
@@ -214,70 +234,11 @@ class OpenAIEmulator(Emulator):
         return json_reply(found[0]) if found else self.error(404)
 
 
-def _error(status: int, kind: str, code: str, message: str) -> Reply:
-    error = {"message": message, "type": kind, "param": None, "code": code}
+def _error(
+    status: int, kind: str, code: str, message: str, param: str | None = None
+) -> Reply:
+    error = {"message": message, "type": kind, "param": param, "code": code}
     return json_reply({"error": error}, status)
-
-
-def _completion(
-    question: str, body: Mapping[str, object], hidden: str
-) -> tuple[str, str]:
-    """Return the text and the finish reason."""
-    if hidden in ("empty", "content_filter"):
-        return "", "content_filter" if hidden == "content_filter" else "stop"
-    if hidden == "tool_call":
-        return "", "tool_calls"
-    text = answer_text(question)
-    limit = body.get("max_completion_tokens", body.get("max_tokens"))
-    limit = body.get("max_output_tokens", limit)
-    if hidden == "length":
-        limit = 5
-    if isinstance(limit, int) and len(text) > limit * 4:
-        return text[: limit * 4], "length"
-    return text, "stop"
-
-
-def _delta(
-    frame: Mapping[str, object], delta: Mapping[str, object], finish: str | None = None
-) -> dict[str, object]:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return {**frame, "choices": [choice]}
-
-
-def _chat_events(
-    frame: Mapping[str, object],
-    text: str,
-    finish: str,
-    usage: Mapping[str, int] | None,
-    hidden: str,
-) -> tuple[bytes, ...]:
-    frame = {**frame, "object": "chat.completion.chunk"}
-    chunks: list[object] = [_delta(frame, {"role": "assistant", "content": ""})]
-    chunks += [_delta(frame, {"content": piece}) for piece in words(text)]
-    if finish == "tool_calls":
-        chunks.append(_delta(frame, {"tool_calls": [{"index": 0, **_CALL}]}))
-    chunks.append(_delta(frame, {}, finish))
-    if usage is not None:
-        chunks.append({**frame, "choices": [], "usage": usage})
-    broken = hidden in ("stream_fails", "stream_ends")
-    if broken:
-        del chunks[len(chunks) // 2 :]
-    if hidden == "stream_fails":
-        kind, code, message = _KINDS[500]
-        failure = {"message": message, "type": kind, "param": None, "code": code}
-        chunks.append({"error": failure})
-    pieces = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks]
-    if not broken and hidden != "no_done":
-        pieces.append(b"data: [DONE]\n\n")
-    return tuple(pieces)
-
-
-def _usage(tokens: Tokens) -> dict[str, int]:
-    return {
-        "prompt_tokens": tokens.input,
-        "completion_tokens": tokens.output,
-        "total_tokens": tokens.input + tokens.output,
-    }
 
 
 def vector(text: str, size: int) -> tuple[float, ...]:

@@ -5,30 +5,38 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
+from email.utils import formatdate
 from typing import ClassVar, Final
 
 import attrs
 
-from plb_core.testing.emulators.base import Emulator, Tokens
-from plb_core.testing.emulators.facts import Fact, answer_text, matching
-from plb_core.testing.emulators.responses import (
-    message_item,
-    question_of,
-    sse,
-    text_events,
+from plb_core.testing.emulators.base import Emulator
+from plb_core.testing.emulators.facts import matching
+from plb_core.testing.emulators.perplexity_models import MODELS, model_list
+from plb_core.testing.emulators.perplexity_requests import (
+    model_shown_while_queued,
+    problem,
+    wants_search,
 )
+from plb_core.testing.emulators.perplexity_runs import (
+    FETCH_MICRO_USD,
+    Citations,
+    Run,
+    cited_text,
+    ending,
+    events,
+    fetch_items,
+    result,
+    search_items,
+    usage,
+)
+from plb_core.testing.emulators.responses import message_item, question_of, sse
 from plb_core.testing.emulators.wire import Reply, Request, json_reply
-from plb_core.types import Price
 
 CREATED: Final = 1_791_562_351
-MODELS: Final[Mapping[str, Price]] = {
-    "openai/gpt-6-luna": Price(100_000, 500_000, 0, 1_000),
-    "perplexity/sonar": Price(250_000, 2_500_000, 0, 2_500),
-    "anthropic/claude-haiku-5": Price(1_000_000, 5_000_000, 0, 2_500),
-}
-EFFORTS: Final = ("fast", "low", "medium", "high", "xhigh")
 _RETIRED: Final = ("/chat/completions", "/v1/sonar", "/async/chat/completions")
 _RUN: Final = re.compile(r"/v1/(?:agent|responses)/([^/]+)(/cancel)?")
+_ENDINGS: Final = ("failed", "incomplete", "cancelled", "requires_action")
 _TYPES: Final = {
     400: ("invalid_request", "Invalid request"),
     401: ("invalid_api_key", "Invalid API key provided"),
@@ -46,8 +54,11 @@ class PerplexityEmulator(Emulator):
     """Speaks `/v1/responses` (= `/v1/agent`), `/search` and `/v1/models`.
 
     `api_key` "" accepts any bearer, but one must be sent. Background runs are
-    completed after `polls` look-ups. `rate_limit_remaining` and `rate_limit_reset`
-    fill the headers. Hidden failures: `failed`, `incomplete`, `cancelled`,
+    completed after `polls` look-ups. With `citations` "web" an answer's marks are
+    `[web:11]` and point into several searches out of order; "plain" is `[1]` and one
+    search. `fetches` pages are read, and billed, for each answer. `epoch_s` is the
+    time in its `Date` headers; `rate_limit_remaining` and `rate_limit_reset` (on the
+    same clock) fill the others. Hidden failures: `failed`, `incomplete`, `cancelled`,
     `requires_action`, `no_text`, `text_only_at_end` (an answer, but without deltas),
     `no_sources`, `stream_fails` (`response.failed` after some text), `stream_ends` (no
     terminal event).
@@ -69,16 +80,26 @@ class PerplexityEmulator(Emulator):
 
     api_key: str = ""
     polls: int = 1
+    citations: Citations = "plain"
+    fetches: int = 0
+    epoch_s: int = CREATED
     rate_limit_remaining: int = 49
     rate_limit_reset: int = CREATED + 60
     _numbers: itertools.count[int] = attrs.field(factory=itertools.count, init=False)
-    _runs: dict[str, dict[str, object]] = attrs.field(factory=dict, init=False)
-    _polled: dict[str, int] = attrs.field(factory=dict, init=False)
+    _runs: dict[str, Run] = attrs.field(factory=dict, init=False)
 
     def handle(self, request: Request, hidden: str) -> Reply:
-        """Check the key, then the path; add the rate-limit headers."""
-        reply = self._route(request, hidden)
+        """Check the key, then the path; add the headers."""
+        return self._with_headers(self._route(request, hidden))
+
+    def error(self, status: int) -> Reply:
+        """Return `{"error": {"message", "type", "code"}}` with the status as code."""
+        kind, message = _TYPES.get(status, ("error", "Error"))
+        return self._with_headers(_error(status, kind, message))
+
+    def _with_headers(self, reply: Reply) -> Reply:
         headers = {
+            "date": formatdate(self.epoch_s, usegmt=True),
             "x-request-id": f"req-{len(self.requests):06d}",
             "x-ratelimit-limit": "50",
             "x-ratelimit-remaining": str(self.rate_limit_remaining),
@@ -87,11 +108,6 @@ class PerplexityEmulator(Emulator):
             **reply.headers,
         }
         return attrs.evolve(reply, headers=headers)
-
-    def error(self, status: int) -> Reply:
-        """Return `{"error": {"message", "type", "code"}}` with the status as code."""
-        kind, message = _TYPES.get(status, ("error", "Error"))
-        return _error(status, kind, message)
 
     def _route(self, request: Request, hidden: str) -> Reply:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -120,17 +136,19 @@ class PerplexityEmulator(Emulator):
         return route(request, hidden)
 
     def _respond(self, request: Request, hidden: str) -> Reply:
-        problem = _problem(request.fields)
-        if problem:
-            return _error(400, "invalid_request", problem)
-        final, micro_usd = self._response(request.fields, hidden)
-        if request.fields.get("background") is True:
-            queued = {**final, "status": "queued", "output": [], "usage": None}
-            self._runs[str(final["id"])] = final
-            return json_reply(queued, micro_usd=micro_usd)
-        if request.fields.get("stream") is True:
+        body = request.fields
+        found = problem(body, MODELS)
+        if found is not None:
+            return _error(400, *found)
+        final, micro_usd = self._response(body, hidden)
+        if body.get("background") is True:
+            self._runs[str(final["id"])] = Run(final)
+            shown = model_shown_while_queued(body, str(final["model"]))
+            waiting = {**ending("queued"), "model": shown, "output": [], "usage": None}
+            return json_reply({**final, **waiting}, micro_usd=micro_usd)
+        if body.get("stream") is True:
             headers = {"content-type": "text/event-stream; charset=utf-8"}
-            pieces = sse(_events(final, hidden))
+            pieces = sse(events(final, hidden))
             return Reply(200, headers=headers, pieces=pieces, micro_usd=micro_usd)
         return json_reply(final, micro_usd=micro_usd)
 
@@ -140,89 +158,47 @@ class PerplexityEmulator(Emulator):
         """Return the final response object and what it costs."""
         number = next(self._numbers)
         question = question_of(body)
-        searched = _wants_search(body) and hidden != "no_sources"
-        text = "" if hidden in ("incomplete", "no_text") else answer_text(question)
-        output: list[object] = []
-        if searched:
-            output.append(_search_item(question))
-        if text and hidden not in ("failed", "cancelled", "requires_action"):
-            output.append(message_item(number, text))
-        if hidden == "incomplete":
+        found: list[object] = []
+        if wants_search(body) and hidden != "no_sources":
+            found = search_items(question, self.citations)
+        text = ""
+        if hidden not in ("incomplete", "no_text"):
+            text = cited_text(question, self.citations)
+        output = [*found, *fetch_items(question, self.fetches)]
+        ends_as = hidden if hidden in _ENDINGS else "completed"
+        if ends_as in ("incomplete", "cancelled"):
             output = []
+        elif text and ends_as == "completed":
+            output.append(message_item(number, text))
         model = str(body.get("model", "openai/gpt-6-luna"))
         tokens = self.tokens(question, text)
-        micro_usd = self._charge(model, tokens, int(searched))
-        status = "completed"
-        if hidden in ("failed", "incomplete", "cancelled", "requires_action"):
-            status = hidden
-        failure = {"code": "server_error", "message": "The run failed"}
+        price = self.price or MODELS[model]
+        micro_usd = self.charge(tokens, len(found), price)
+        micro_usd += self.fetches * FETCH_MICRO_USD
         final: dict[str, object] = {
             "id": f"resp_{number:06d}",
             "object": "response",
-            "status": status,
+            **ending(ends_as),
             "model": model,
             "service_tier": "default",
             "created_at": CREATED + number,
-            "error": failure if status == "failed" else None,
-            "incomplete_details": {"reason": "max_output_tokens"}
-            if status == "incomplete"
-            else None,
             "output": output,
-            "usage": self._usage(model, tokens, int(searched), micro_usd),
+            "usage": usage(tokens, price, len(found), self.fetches, micro_usd),
         }
         return final, micro_usd
 
-    def _price(self, model: str) -> Price:
-        return self.price or MODELS[model]
-
-    def _charge(self, model: str, tokens: Tokens, searches: int) -> int:
-        price = self._price(model)
-        parts = (
-            tokens.input * price.input_micro_usd_per_mtok
-            + tokens.output * price.output_micro_usd_per_mtok
-        )
-        whole = price.request_micro_usd + searches * price.search_micro_usd
-        return whole - (-parts // 1_000_000)
-
-    def _usage(
-        self, model: str, tokens: Tokens, searches: int, micro_usd: int
-    ) -> dict[str, object]:
-        price = self._price(model)
-        tools_usd = searches * price.search_micro_usd / 1e6
-        input_usd = tokens.input * price.input_micro_usd_per_mtok / 1e12
-        search = {"invocation": searches, "cost_usd": tools_usd}
-        return {
-            "input_tokens": tokens.input,
-            "output_tokens": tokens.output,
-            "total_tokens": tokens.input + tokens.output,
-            "tool_calls_details": {"search_web": search} if searches else {},
-            "cost": {
-                "currency": "USD",
-                "input_cost": round(input_usd, 6),
-                "output_cost": round(micro_usd / 1e6 - input_usd - tools_usd, 6),
-                "cache_creation_cost": 0,
-                "cache_read_cost": 0,
-                "tool_calls_cost": tools_usd,
-                "total_cost": micro_usd / 1e6,
-            },
-        }
-
     def _run(self, method: str, run_id: str, *, cancel: bool) -> Reply:
-        final = self._runs.get(run_id)
-        if final is None:
+        run = self._runs.get(run_id)
+        if run is None:
             return _error(404, "not_found", "No stored response with that id")
         if method != ("POST" if cancel else "GET"):
             return self.error(405)
-        if cancel:
-            final = {**final, "status": "cancelled", "output": []}
-            self._runs[run_id] = final
-            self._polled[run_id] = self.polls
-            return json_reply(final)
-        self._polled[run_id] = self._polled.get(run_id, 0) + 1
-        if self._polled[run_id] <= self.polls:
-            running = {**final, "status": "in_progress", "output": [], "usage": None}
-            return json_reply(running)
-        return json_reply(final)
+        if not cancel:
+            return json_reply(run.look(self.polls))
+        if run.finished:
+            return _error(400, "invalid_request", "The response is already finished")
+        run.cancel(self.polls)
+        return json_reply({"response_id": run_id, "status": "cancelling"})
 
     def _search(self, request: Request, _: str) -> Reply:
         query = request.fields.get("query")
@@ -233,9 +209,10 @@ class PerplexityEmulator(Emulator):
         most = request.fields.get("max_results", 10)
         if not isinstance(most, int) or not 1 <= most <= 20:
             return _error(400, "invalid_request", "max_results must be from 1 to 20")
+        entries = [result(0, fact) for fact in matching(" ".join(queries))[:most]]
         results = [
             {key: entry[key] for key in ("title", "url", "snippet", "date")}
-            for entry in _results(" ".join(queries))[:most]
+            for entry in entries
         ]
         fast = request.fields.get("search_type") == "fast"
         price = self.price.search_micro_usd if self.price else 1_000 if fast else 5_000
@@ -244,100 +221,9 @@ class PerplexityEmulator(Emulator):
         return json_reply(body, micro_usd=price)
 
     def _models(self, _: Request, __: str) -> Reply:
-        data = [
-            {
-                "id": name,
-                "object": "model",
-                "created": CREATED,
-                "owned_by": name.partition("/")[0],
-                "pricing": {
-                    "unit": "usd_per_1m_tokens",
-                    "input": price.input_micro_usd_per_mtok / 1e6,
-                    "output": price.output_micro_usd_per_mtok / 1e6,
-                    "cache_read": price.input_micro_usd_per_mtok / 1e7,
-                },
-            }
-            for name, price in MODELS.items()
-        ]
-        return json_reply({"object": "list", "data": data})
+        return json_reply(model_list(CREATED))
 
 
 def _error(status: int, kind: str, message: str) -> Reply:
     body = {"error": {"message": message, "type": kind, "code": status}}
     return json_reply(body, status)
-
-
-def _problem(body: Mapping[str, object]) -> str:
-    """Return what is wrong with a request, "" for nothing."""
-    if not question_of(body).strip():
-        return "input must not be empty"
-    model = body.get("model")
-    if model is not None and model not in MODELS:
-        return f"Model {str(model)[:60]!r} is not supported"
-    effort = str(body.get("effort", body.get("preset", "fast"))).partition("@")[0]
-    if "effort" in body and effort not in EFFORTS:
-        return f"effort must be one of {', '.join(EFFORTS)}"
-    if not {"model", "models", "effort", "preset"}.intersection(body):
-        return "one of model, models, effort, preset is required"
-    if str(model).startswith("anthropic/") and "max_output_tokens" not in body:
-        return "max_output_tokens is required for this model"
-    return ""
-
-
-def _wants_search(body: Mapping[str, object]) -> bool:
-    if "effort" in body or "preset" in body:
-        return True
-    tools = body.get("tools")
-    listed = tools if isinstance(tools, list) else []
-    return any(isinstance(t, dict) and t.get("type") == "web_search" for t in listed)
-
-
-def _results(question: str) -> list[dict[str, object]]:
-    return [_result(n, fact) for n, fact in enumerate(matching(question), 1)]
-
-
-def _result(number: int, fact: Fact) -> dict[str, object]:
-    return {
-        "id": number,
-        "title": fact.title,
-        "url": fact.url,
-        "snippet": fact.sentences[0],
-        "source": "web",
-        "date": "2026-03-13",
-        "last_updated": "2026-10-02",
-    }
-
-
-def _search_item(question: str) -> dict[str, object]:
-    results = _results(question)
-    return {"type": "search_results", "queries": [question], "results": results}
-
-
-def _events(final: Mapping[str, object], hidden: str) -> list[dict[str, object]]:
-    """Return the events of a streamed run, sources first, text next."""
-    output = final["output"]
-    assert isinstance(output, list)
-    texts = [item for item in output if item["type"] == "message"]
-    text = texts[0]["content"][0]["text"] if texts else ""
-    at_end = hidden == "text_only_at_end" or not text
-    events = text_events(final, text, len(output) - 1, deltas=not at_end)
-    found = [item for item in output if item["type"] == "search_results"]
-    reasoning: list[dict[str, object]] = [{"type": "response.reasoning.started"}]
-    for item in found:
-        for part in ("queries", "results"):
-            kind = f"response.reasoning.search_{part}"
-            reasoning.append({"type": kind, part: item[part], "thought": None})
-    reasoning.append({"type": "response.reasoning.stopped"})
-    events[2:2] = reasoning
-    if hidden in ("stream_fails", "stream_ends"):
-        del events[len(events) // 2 :]
-    if hidden == "stream_ends":
-        return events
-    if hidden in ("failed", "stream_fails"):
-        failure = {"code": "server_error", "message": "The run failed"}
-        failed = {**final, "status": "failed", "output": [], "error": failure}
-        return [
-            *events,
-            {"type": "response.failed", "response": failed, "error": failure},
-        ]
-    return [*events, {"type": "response.completed", "response": final}]

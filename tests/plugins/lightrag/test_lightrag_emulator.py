@@ -17,6 +17,7 @@ from plb_core.errors import (
     NoAnswer,
 )
 from plb_core.settings import EnvVar
+from plb_core.testing.contracts.backend_calls import Call, read_ask, read_stream
 from plb_core.testing.emulators.faults import Fault
 from plb_core.testing.emulators.lightrag import LightRAGEmulator
 from plb_core.types import Chunk, Query
@@ -36,18 +37,32 @@ async def test_answers_and_streams_the_same_text(up: LightRAGEmulator) -> None:
         *pieces, last = await collect(backend)
     assert last.answer is not None
     assert "".join(piece.text for piece in pieces) == last.answer.text == answer.text
-    assert [s.url for s in last.answer.sources] == [s.url for s in answer.sources]
+    assert last.answer.sources == answer.sources
     assert answer.sources[0].quote
 
 
 @pytest.mark.asyncio
-async def test_streams_a_cached_answer(up: LightRAGEmulator) -> None:
-    up.cached = True
+async def test_streams_an_answer_that_the_server_kept(up: LightRAGEmulator) -> None:
+    up.cache = "on"
     async with open_backend(up.url) as backend:
+        assert len(await collect(backend)) > 2
+        answer = await backend.ask(QUESTION, 5.0)
         piece, last = await collect(backend)
     assert last.end == "complete"
-    assert last.answer is not None
-    assert piece.text == last.answer.text
+    assert last.answer == answer
+    assert piece.text == answer.text
+
+
+@pytest.mark.asyncio
+async def test_a_kept_answer_is_taken_while_the_model_is_down(
+    up: LightRAGEmulator,
+) -> None:
+    up.cache = "on"
+    async with open_backend(up.url) as backend:
+        answer = await backend.ask(QUESTION, 5.0)
+        up.hidden = "llm_down"
+        assert await backend.ask(QUESTION, 5.0) == answer
+        assert (await collect(backend))[-1].answer == answer
 
 
 @pytest.mark.asyncio
@@ -91,6 +106,8 @@ async def test_a_stream_that_breaks_raises_after_its_text(up: LightRAGEmulator) 
             await collect(backend, seen)
     assert seen
     assert all(chunk.end == "" for chunk in seen)
+    # The server times a broken stream as well: that line proves nothing.
+    assert up.requests[-1].fields["include_progress"] is True
 
 
 @pytest.mark.asyncio
@@ -192,3 +209,36 @@ async def test_a_question_the_server_refuses_is_no_answer(
         with pytest.raises(NoAnswer) as caught:
             await backend.ask(Query(question), 5.0)
     assert caught.value.reason == reason
+
+
+TURN = {"role": "user", "content": "Hello"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [TURN] * 130,
+        [TURN | {"content": "x" * 40_000}, TURN],
+        [*[TURN | {"content": "x" * 30_000}] * 5, TURN],
+    ],
+    ids=["too many", "one too long", "too much in all"],
+)
+@pytest.mark.parametrize("call", [read_ask, read_stream])
+async def test_a_conversation_over_the_servers_limits_is_too_long(
+    up: LightRAGEmulator, messages: list[dict[str, str]], call: Call
+) -> None:
+    query = Query("Which enzyme?", messages=tuple(messages))
+    async with open_backend(up.url) as backend:
+        with pytest.raises(NoAnswer) as caught:
+            await call(backend, query, 5.0)
+    assert caught.value.reason == "context_length"
+
+
+@pytest.mark.asyncio
+async def test_a_setting_the_server_refuses_is_a_misconfiguration(
+    up: LightRAGEmulator,
+) -> None:
+    async with open_backend(up.url, chunk_top_k=1001) as backend:
+        with pytest.raises(BackendMisconfigured):
+            await backend.ask(QUESTION, 5.0)

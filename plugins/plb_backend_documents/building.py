@@ -81,7 +81,7 @@ def build_index(
     `target` exists and is not a whole index of this version, `MissingExtra`,
     `OSError` and `sqlite3.Error`.
     """
-    target = target.resolve()
+    target = Path(os.path.realpath(target))
     if exists := target.exists():
         check_header(target)
         check_seal(target)

@@ -7,7 +7,6 @@ occurs nowhere weighs most, so one common word in an unrelated question is no ma
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from typing import TYPE_CHECKING, Final
@@ -148,10 +147,15 @@ def numbered(sentences: Sequence[Sentence]) -> tuple[list[str], tuple[Source, ..
 
 def _source(group: Sequence[Sentence]) -> Source:
     first = group[0]
-    words = first.text
-    for before, each in itertools.pairwise(group):
-        between = first.passage.text[before.span[1] : each.span[0]]
-        words += (" … " if between.strip() else " ") + each.text
+    text = first.passage.text
+    runs = [first.span]
+    for each in group[1:]:
+        start, end = runs[-1]
+        if text[end : each.span[0]].strip():
+            runs.append(each.span)
+        else:
+            runs[-1] = (start, each.span[1])
+    words = " … ".join(shown(text[slice(*run)]) for run in runs)
     path = first.passage.path
     title = first.passage.heading or path.rpartition("/")[2]
     return Source(title, f"{_shown_path(path)}#L{first.line}", words)

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from plb_core.protocols import Command
 
 DEFAULT_TARGET: Final = "documents.sqlite"
-DONE, INCOMPLETE, FAILED = 0, 1, 2
+DONE, INCOMPLETE, WRONG = 0, 1, 2
 
 
 class IndexCommand:
-    """Indexes folders. Status 0: all indexed; 1: some files left out; 2: no index."""
+    """Indexes folders.
+
+    Exit status 0: all is indexed; 1: some files are left out, or the index could not be
+    written; 2: the folders or the index named cannot be used.
+    """
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add options."""
@@ -58,7 +62,7 @@ class IndexCommand:
         from plb_backend_documents.semantic import MissingExtra  # noqa: PLC0415
 
         if problem := _folder_problem(options.folders):
-            return _failed(problem)
+            return _complain(problem, WRONG)
         shown = sys.stderr.isatty() and not options.json
         try:
             with _Bar(shown=shown) as progress:
@@ -69,9 +73,10 @@ class IndexCommand:
                     progress=progress,
                 )
         except (UnusableIndex, MissingExtra) as error:
-            return _failed(str(error))
+            return _complain(str(error), WRONG)
         except (OSError, sqlite3.Error) as error:
-            return _failed(f"cannot write the index {str(options.into)!r}: {error}")
+            message = f"cannot write the index {str(options.into)!r}: {error}"
+            return _complain(message, INCOMPLETE)
         _print(report, options.into, as_json=options.json)
         return INCOMPLETE if report.problems else DONE
 
@@ -89,9 +94,9 @@ def _folder_problem(folders: list[Path]) -> str:
     return ""
 
 
-def _failed(message: str) -> int:
+def _complain(message: str, status: int) -> int:
     sys.stderr.write(f"plb index: {message}\n")
-    return FAILED
+    return status
 
 
 def _print(report: Report, target: Path, *, as_json: bool) -> None:

@@ -74,7 +74,7 @@ def _document(path: Path, root: Path, shown: str) -> Document:
         message = "its name is not valid UTF-8"
         raise Unreadable(message) from None
     try:
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not _real(path).is_relative_to(root):
             message = "a link that leads out of the folder"
             raise Unreadable(message)
         status = path.stat()
@@ -87,6 +87,11 @@ def _document(path: Path, root: Path, shown: str) -> Document:
         message = f"larger than {MAX_FILE_BYTES >> 20} MiB"
         raise Unreadable(message)
     return Document(shown, path, status.st_size, status.st_mtime_ns)
+
+
+def _real(path: Path) -> Path:
+    # Path.resolve raises RuntimeError for a loop of links before Python 3.13.
+    return Path(os.path.realpath(path))
 
 
 def read_bytes(document: Document) -> bytes:

@@ -1,4 +1,4 @@
-"""`plb index`: make an index of your own documents for the `documents` backend."""
+"""Make an index of your own documents for the `documents` backend."""
 
 from __future__ import annotations
 

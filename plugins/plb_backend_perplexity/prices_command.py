@@ -1,4 +1,4 @@
-"""`plb prices`: write today's token prices to a file for `prices_file`."""
+"""Write today's token prices to a file for `prices_file`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`plb demo`: run the scenario, show how it goes, print what came out."""
+"""Run the demo's scenario, show how it goes, print what came out."""
 
 from __future__ import annotations
 

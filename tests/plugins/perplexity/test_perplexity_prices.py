@@ -196,6 +196,24 @@ async def test_fresh_prices_come_from_the_list_of_models(
 
 
 @pytest.mark.asyncio
+async def test_prices_of_writing_to_a_cache_come_where_a_model_has_them(
+    up: PerplexityEmulator,
+) -> None:
+    book = await refreshed(up)
+    writes = {name: each.cache_write_usd_per_mtok for name, each in book.models.items()}
+    assert book.as_of == date(2026, 10, 9)
+    assert writes == {
+        "openai/gpt-6-luna": Decimal("0.125"),
+        "perplexity/sonar": None,
+        "anthropic/claude-haiku-5": Decimal("1.25"),
+    }
+    whole = book.over(price_file.shipped())
+    price = whole.agent("", "openai/gpt-6-luna", None)
+    assert price is not None
+    assert price.input_micro_usd_per_mtok == 125_000
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "model",
     [

@@ -61,6 +61,7 @@ async def test_a_run_is_cancelled_when_time_is_up(up: PerplexityEmulator) -> Non
         await backend.ask(QUERY, 0.2)
     await backend.close()
     assert paths(up)[-1] == "POST /v1/responses/resp_000000/cancel"
+    assert up._runs["resp_000000"].response["status"] == "cancelled"
 
 
 @pytest.mark.asyncio
@@ -80,11 +81,14 @@ async def test_a_run_is_cancelled_when_the_caller_goes_away(
 
 
 @pytest.mark.asyncio
-async def test_a_failed_cancellation_is_let_go(up: PerplexityEmulator) -> None:
+@pytest.mark.parametrize(
+    "fault", [Fault.reset(), Fault.status(400)], ids=["reset", "finished meanwhile"]
+)
+async def test_a_failed_cancellation_is_let_go(
+    up: PerplexityEmulator, fault: Fault
+) -> None:
     up.polls = 10**9
-    up.faults = lambda call: (
-        Fault.reset() if call.request.path.endswith("/cancel") else None
-    )
+    up.faults = lambda call: fault if call.request.path.endswith("/cancel") else None
     backend = built(up, effort="high")
     await backend.start()
     with pytest.raises(BackendTimeout):

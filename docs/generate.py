@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from plb_core import cli, errors, hookspecs, protocols
+from plb_core.budget import Budget
 from plb_core.loader import COMMAND_GROUP, Loader
 from plb_core.sections import (
     INSTANCE_KINDS,
@@ -55,6 +56,7 @@ def settings() -> Iterator[str]:
         ('[route."MODEL"]', Route),
         ("[backend.NAME], every plugin", BackendTable),
         ("[backend.NAME.price]", PriceTable),
+        ("[budget]", Budget),
         ("[plugins]", PluginPolicy),
     ):
         yield from _table(f"## `{name}`", cls)

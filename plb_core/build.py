@@ -44,6 +44,7 @@ _METHODS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "listener": ("observe",),
     "quality_scorer": ("score",),
     "service": ("start", "close"),
+    "store": ("start", "close", "load", "write"),
 }
 """What each kind's object must have; checked once, when it is built."""
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from plb_core.budget import Budget
 from plb_core.errors import ConfigError
 from plb_core.sections import (
     AUTO,
@@ -70,6 +71,7 @@ class Config:
     instances: Mapping[Kind, Mapping[str, Instance]]
     problems: Problems = attrs.field(eq=False, repr=False)
     folder: FilePath = FilePath()
+    budget: Budget = attrs.field(factory=Budget)
 
     def instance(self, kind: Kind, name: str) -> Instance:
         """Return the section `[kind.name]`, or a plugin of that name by itself."""
@@ -140,7 +142,15 @@ class _Reader:
         self.problems = problems
 
     def read(self, folder: FilePath) -> Config:
-        known = ("routing", "plugins", "backend", "track", "route", *INSTANCE_KINDS)
+        known = (
+            "routing",
+            "plugins",
+            "backend",
+            "track",
+            "route",
+            "budget",
+            *INSTANCE_KINDS,
+        )
         for name in self.document:
             if name not in known:
                 self.problems.add((name,), f"unknown section{nearest(name, known)}")
@@ -153,6 +163,7 @@ class _Reader:
             instances={kind: self.instances(kind) for kind in INSTANCE_KINDS},
             problems=self.problems,
             folder=folder,
+            budget=self.one("budget", Budget),
         )
         _check_names(config)
         return config
@@ -216,6 +227,7 @@ def _check_names(config: Config) -> None:
         problems.add((), "no [track.NAME] section: nothing chooses an algorithm")
     _check_default_track(config)
     _check_references(config)
+    _check_budget(config)
     for kind, names in (("track", config.tracks), ("route", config.routes)):
         for name in names:
             if name == AUTO:
@@ -241,6 +253,17 @@ def _check_references(config: Config) -> None:
                 _check_known(problems, place, backend, config.backends, "backend")
         if route.tiers is not None and not all(route.tiers):
             problems.add(("route", name, "tiers"), "a tier is empty")
+
+
+def _check_budget(config: Config) -> None:
+    """Note caps of things that do not exist: such a cap would never hold."""
+    budget, problems = config.budget, config.problems
+    for name in budget.backend:
+        key = ("budget", "backend", name)
+        _check_known(problems, key, name, config.backends, "backend")
+    for name in budget.track:
+        key = ("budget", "track", name)
+        _check_known(problems, key, name, config.tracks, "track")
 
 
 def _check_default_track(config: Config) -> None:

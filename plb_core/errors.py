@@ -10,6 +10,8 @@ PlbError
     ├── UnknownModel        nothing serves the requested model
     ├── UnknownRequest      no such request is remembered
     ├── NoBackendAvailable  nothing is open, or the attempts are used up
+    ├── BudgetExhausted     the day's money is used up
+    ├── LedgerUnavailable   the store of the money's ledger cannot write
     ├── AlgorithmFailed     an algorithm raised or chose something impossible
     ├── NoAnswer            a healthy backend has no answer; the next one is tried
     └── BackendError        counts against the backend
@@ -30,7 +32,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plb_core.types import Problem
+    from plb_core.types import Problem, Scope
 
 NoAnswerReason = Literal[
     "not_found", "invalid_request", "context_length", "content_filter"
@@ -128,6 +130,31 @@ class NoBackendAvailable(RequestError):
         self.retry_after_s = retry_after_s
         self.busy = busy
         super().__init__(message)
+
+
+class BudgetExhausted(RequestError):
+    """The day's budget has no room for this question; nothing was sent.
+
+    `scope` is the tightest budget, `left_micro_usd` what it has left, and
+    `retry_after_s` the seconds until the next day begins.
+    """
+
+    code = "budget_exhausted"
+
+    def __init__(self, scope: Scope, left_micro_usd: int, retry_after_s: float) -> None:
+        self.scope = scope
+        self.left_micro_usd = left_micro_usd
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"the daily budget of {scope} is used up: {left_micro_usd / 1e6:.6f} US"
+            f" dollars are left; the next day begins in {retry_after_s:.0f} s"
+        )
+
+
+class LedgerUnavailable(RequestError):
+    """The ledger's store cannot write, so that no money may be spent now."""
+
+    code = "ledger_unavailable"
 
 
 class AlgorithmFailed(RequestError):

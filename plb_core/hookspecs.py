@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Listener,
         QualityScorer,
         Service,
+        Store,
     )
 
 PROJECT = "plb"
@@ -133,6 +134,12 @@ def plb_register_listener() -> Provider[Listener] | Sequence[Provider[Listener]]
 @hookspec
 def plb_register_service() -> Provider[Service] | Sequence[Provider[Service]]:
     """Offer services that `plb serve` runs, switched on by `[service.NAME]`."""
+    raise NotImplementedError
+
+
+@hookspec
+def plb_register_store() -> Provider[Store] | Sequence[Provider[Store]]:
+    """Offer stores of the money's ledger, chosen by `[budget] store`."""
     raise NotImplementedError
 
 

@@ -12,7 +12,9 @@ import attrs
 
 if TYPE_CHECKING:
     import argparse
+    import asyncio
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import date
 
     from plb_core.balancer import Balancer
     from plb_core.candidate import Candidate
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
         Embeddings,
         Health,
         HealthRecord,
+        LedgerRow,
+        LedgerState,
         Outcome,
         ProbeResult,
         Query,
@@ -205,6 +209,32 @@ class Service(Protocol):
 
     async def close(self) -> None:
         """Stop accepting, finish what runs, release everything."""
+        ...
+
+
+class Store(Protocol):
+    """Keeps the rows of the money's ledger; one event loop and one ledger use it."""
+
+    async def start(self) -> None:
+        """Open it; raises `ConfigError` when what is there cannot be trusted."""
+        ...
+
+    async def close(self) -> None:
+        """Finish every write, then release everything."""
+        ...
+
+    async def load(self, day: date) -> LedgerState:
+        """Return what is stored, for `day` or the newest day if that is later."""
+        ...
+
+    def write(self, row: LedgerRow) -> asyncio.Future[None]:
+        """Take a row in at once; the future is done when the row is durable.
+
+        Rows become durable in the order of the calls, also when nobody waits or the
+        future is cancelled. The future raises `LedgerUnavailable` when the store
+        cannot write now, and `ValueError` for a row that may not follow what is
+        stored under its `attempt_id` (see `LedgerRow`); a first row is "reserved".
+        """
         ...
 
 

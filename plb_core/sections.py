@@ -22,6 +22,7 @@ Kind = Literal[
     "listener",
     "quality_scorer",
     "service",
+    "store",
 ]
 
 INSTANCE_KINDS: Final[tuple[Kind, ...]] = (
@@ -32,6 +33,7 @@ INSTANCE_KINDS: Final[tuple[Kind, ...]] = (
     "listener",
     "quality_scorer",
     "service",
+    "store",
 )
 """Kinds whose instances have sections `[KIND.NAME]` with nothing but settings."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
+from plb_core.budget import Budget
 from plb_core.errors import PluginError
 from plb_core.loader import Loader
 from plb_core.sections import (
@@ -55,6 +56,7 @@ def config_schema(loader: Loader) -> tuple[Schema, list[str]]:
     sections: Schema = {
         "routing": class_schema(Routing),
         "plugins": class_schema(PluginPolicy),
+        "budget": class_schema(Budget),
         "track": _named(class_schema(Track)),
         "route": _named(class_schema(Route)),
         "backend": _named(_any_plugin(kinds.get("backend", {}), BackendTable)),

@@ -1,0 +1,159 @@
+"""Open a ledger file, or refuse it: a ledger that lost rows would spend twice.
+
+Beside the file lies `FILE.state`: it says that there is a ledger, and how its last
+process ended ("open" while one runs, "clean" after an orderly end). With it a lost
+file, or a lost write-ahead log, is told from a first start.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from plb_core import ConfigError, Problem
+from plb_store_sqlite import schema, wal
+
+_CLEAN: Final = "clean\n"
+_OPEN: Final = "open\n"
+_OURS_ALONE: Final = 0o600
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """Return the one writing connection; raises `ConfigError`.
+
+    A missing file is created only when there is no trace of an earlier one.
+    """
+    state = _beside(path, ".state")
+    log = _beside(path, "-wal")
+    with _explained(path):
+        known = state.exists()
+        if not path.exists():
+            if known or log.exists():
+                trace = state if known else log
+                raise _refuse(
+                    path,
+                    f"the ledger is gone, but {trace.name} says that there was one;"
+                    f" put it back, or delete {trace.name} to begin with an empty one",
+                )
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _OURS_ALONE))
+        if known and state.read_text() != _CLEAN and not log.exists():
+            raise _refuse(
+                path,
+                f"its last process was interrupted and {log.name} is gone, with money"
+                f" that was spent; put it back, or delete {state.name} to accept the"
+                " ledger as it is",
+            )
+        path.chmod(_OURS_ALONE)
+        connection = _connect(path)
+        try:
+            _check(connection, path, known=known)
+            _set_up(connection)
+            write_state(path, _OPEN)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def close_file(connection: sqlite3.Connection, path: Path) -> None:
+    """Move everything from the log into the file and close it."""
+    try:
+        busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not busy:
+            # While the log still exists, though empty: an end right here is sound.
+            write_state(path, _CLEAN)
+    finally:
+        connection.close()
+
+
+def write_state(path: Path, text: str) -> None:
+    """Write `FILE.state`, durably."""
+    state = _beside(path, ".state")
+    handle = os.open(state, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, _OURS_ALONE)
+    try:
+        os.write(handle, text.encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # mode=rw never creates a file. No waiting for locks: nobody else may have it.
+    uri = f"file:{quote(str(path))}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
+    try:
+        # One process, one connection, until it closes; SQLite then needs no shared
+        # memory either.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA mmap_size = 0")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path, *, known: bool) -> None:
+    log = _beside(path, "-wal")
+    if log.exists() and wal.is_damaged(log.read_bytes()):
+        raise _refuse(path, f"{log.name} is damaged; restore both from a backup")
+    if not known and not schema.objects(connection):
+        schema.create(connection)
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if mark != schema.APPLICATION_ID:
+        raise _refuse(path, "it is not a ledger of plb")
+    if version > schema.VERSION:
+        raise _refuse(
+            path, f"a newer plb wrote it (version {version}, not {schema.VERSION})"
+        )
+    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        raise _refuse(path, f"it is damaged ({verdict}); restore it from a backup")
+    if version < schema.VERSION or schema.objects(connection) != (
+        schema.expected_objects()
+    ):
+        raise _refuse(path, "its tables are not those of a ledger of this plb")
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"its journal cannot be a log but is {mode}")
+    connection.execute("PRAGMA synchronous = FULL")
+    # Proves that it can be written, and makes the log exist.
+    connection.execute("INSERT INTO start DEFAULT VALUES")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system say into a `ConfigError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if error.sqlite_errorname.startswith("SQLITE_BUSY"):
+            raise _refuse(path, "another process has it open") from error
+        if error.sqlite_errorname in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+            raise _refuse(path, "it is damaged, or no ledger of plb") from error
+        raise _refuse(path, f"it cannot be opened: {error}") from error
+    except OSError as error:
+        raise _refuse(path, error.strerror or type(error).__name__) from error
+
+
+def _refuse(path: Path, message: str) -> ConfigError:
+    return ConfigError([Problem(f"the ledger {path} cannot be used: {message}")])

@@ -79,6 +79,15 @@ class Request:
         The attempt is still open: the caller finishes it. Raises `NoAnswer` when
         every backend asked was healthy and had none, `NoBackendAvailable` otherwise.
         """
+        self.plan.choosing += 1
+        try:
+            return await self._attempt_until_done(call)
+        finally:
+            self.plan.choosing -= 1
+
+    async def _attempt_until_done(
+        self, call: Callable[[Backend, float], Awaitable[Returned]]
+    ) -> tuple[Attempt, Returned]:
         cancelled_before = _times_cancelled()
         while True:
             attempt = self.begin()

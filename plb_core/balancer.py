@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 from loguru import logger
@@ -15,10 +15,11 @@ from loguru import logger
 from plb_core.attempts import Request
 from plb_core.build import build_plan
 from plb_core.config import Config, read_file
-from plb_core.errors import BadAnswer, UnknownRequest
+from plb_core.errors import BadAnswer, NoBackendAvailable, UnknownRequest
 from plb_core.health import HealthMonitor
 from plb_core.history import Attempt, History, Trace
 from plb_core.lease import Lease
+from plb_core.lifecycle import Leaving, start_all
 from plb_core.loader import Loader
 from plb_core.replies import EmbeddingsReply, Reply
 from plb_core.stream import ReplyStream
@@ -63,7 +64,10 @@ class Balancer:
         self._plan = build_plan(config, self._loader, now=self._now, rng=self._rng)
         self._history = History()
         self._monitor: HealthMonitor | None = None
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._state: Literal["new", "open", "closed"] = "new"
+        self._changing = asyncio.Lock()
+        self._replaced: list[Plan] = []
+        self._leaving = Leaving()
 
     @classmethod
     def from_file(
@@ -82,16 +86,30 @@ class Balancer:
         return self._plan
 
     async def start(self) -> None:
-        """Open the backends and begin health checks."""
-        await _start(self._plan.backends.values())
-        self._watch()
+        """Open the backends and begin health checks; does so once.
+
+        Raises `RuntimeError` after `close`.
+        """
+        async with self._changing:
+            self._refuse_when_closed()
+            if self._state == "new":
+                await start_all(self._plan.backends.values())
+                self._state = "open"
+                self._watch()
 
     async def close(self) -> None:
-        """Stop health checks and close the backends."""
-        if self._monitor is not None:
-            await self._monitor.stop()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
-        await _close(self._plan.backends.values())
+        """Refuse new questions, let running ones end, and close the backends.
+
+        Waits no longer for them than the deadline of `[routing]`.
+        """
+        async with self._changing:
+            was, self._state = self._state, "closed"
+            if self._monitor is not None:
+                await self._monitor.stop()
+                self._monitor = None
+            if was == "open":
+                self._retire(self._plan, set())
+                await self._leaving.close(self._plan.config.routing.deadline_s)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -183,8 +201,9 @@ class Balancer:
             attempt.choice.via,
         )
         attempt.candidate.rate(rating)
+        algorithms = self._plan.algorithms  # a reload may have built new ones
         for named in trace.track.observers:
-            named.rate(rating)
+            algorithms.get(named.name, named).rate(rating)
 
     def explain(self, request_id: str) -> dict[str, object]:
         """Return why a recent request went where it went, JSON-safe.
@@ -194,9 +213,9 @@ class Balancer:
         return self._history.find(request_id).explanation()
 
     def ready(self) -> bool:
-        """Whether some backend of the default track is open."""
+        """Whether some backend of the default track is open, if perhaps full."""
         now_s = self._now()
-        return any(
+        return self._state != "closed" and any(
             each.health != "unhealthy" and each.closed_until_s <= now_s
             for tier in self._plan.track.tiers
             for each in tier
@@ -205,30 +224,55 @@ class Balancer:
     async def apply(self, config: Config) -> None:
         """Replace the plan; running requests finish on the old one.
 
+        Backends and listeners whose section is unchanged go on as they are. Services
+        are not restarted: a change of theirs is logged and waits for a restart.
         Raises `ConfigError` or `PluginError` and changes nothing when the new
-        configuration cannot be used.
+        configuration cannot be used, `RuntimeError` after `close`.
         """
-        old = self._plan
-        new = build_plan(
-            config, self._loader, now=self._now, rng=self._rng, previous=old
-        )
-        kept = set(map(id, old.backends.values()))
-        await _start(b for b in new.backends.values() if id(b) not in kept)
-        if self._monitor is not None:
-            await self._monitor.stop()
+        async with self._changing:
+            self._refuse_when_closed()
+            old = self._plan
+            new = build_plan(
+                config, self._loader, now=self._now, rng=self._rng, previous=old
+            )
+            if self._state == "open":
+                kept = set(map(id, old.backends.values()))
+                await start_all(b for b in new.backends.values() if id(b) not in kept)
+            try:
+                if self._monitor is not None:
+                    await self._monitor.stop()
+            finally:  # even if cancelled just now: what was opened is to be used
+                self._swap(old, new)
+
+    def _swap(self, old: Plan, new: Plan) -> None:
         self._plan = new
-        self._watch()
-        used = set(map(id, new.backends.values()))
-        for name, backend in old.backends.items():
-            if id(backend) not in used:
-                self._let_go(name, backend, old)
+        if self._state == "open":
+            self._watch()
+            self._retire(old, set(map(id, new.backends.values())))
+        if old.config.instances["service"] != new.config.instances["service"]:
+            logger.warning("a changed [service.NAME] needs a restart to take effect")
         self._announce(Event("plan_applied", {"backends": list(new.backends)}))
+
+    def _retire(self, plan: Plan, kept: set[int]) -> None:
+        """Let go of the backends of a plan that are not `kept`, by identity."""
+        self._replaced = [each for each in self._replaced if each.choosing] + [plan]
+        for name, backend in plan.backends.items():
+            if id(backend) not in kept:
+                self._leaving.add(name, backend, self._replaced)
+
+    def _refuse_when_closed(self) -> None:
+        if self._state == "closed":
+            raise RuntimeError("the balancer is closed; make a new one")
 
     def _request(self, query: Query | str, need: str = "") -> Request:
         plan = self._plan
-        if isinstance(query, str):
-            query = Query(query)
+        if self._state == "closed":
+            raise NoBackendAvailable("the balancer is closed")
         decision = UNCLASSIFIED
+        if isinstance(query, str):
+            # Set at once where nothing classifies: evolving costs three times as much.
+            kind = "" if plan.classifier is not None else decision.kind
+            query = Query(query, kind=kind)
         if plan.classifier is not None and not query.kind and query.text:
             decision = classify(plan.classifier, query)
         if not query.kind:
@@ -288,38 +332,3 @@ class Balancer:
     def _announce(self, event: Event) -> None:
         logger.info("{}: {}", event.name, dict(event.data))
         self._loader.announce(event)
-
-    def _let_go(self, name: str, backend: Backend, plan: Plan) -> None:
-        """Close a backend that the new plan no longer has, once it is idle."""
-
-        async def wait() -> None:
-            candidate = plan.candidates[name]
-            # Polled: a hook in the hot path for this rare moment would cost more.
-            while candidate.in_flight:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            await _close([backend])
-
-        task = asyncio.create_task(wait(), name=f"plb closing {name}")
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-
-async def _start(backends: Iterable[Backend]) -> None:
-    """Start all, or none: on the first failure the started ones are closed."""
-    started: list[Backend] = []
-    try:
-        for backend in backends:
-            await backend.start()
-            started.append(backend)
-    except BaseException:
-        await _close(started)
-        raise
-
-
-async def _close(backends: Iterable[Backend]) -> None:
-    """Close all; one that fails is logged and stops no other."""
-    for backend in backends:
-        try:
-            await backend.close()
-        except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
-            logger.error("closing a backend failed: {!r}", error)

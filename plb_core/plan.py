@@ -121,10 +121,12 @@ class BuiltRoute:
     tiers: tuple[Tier, ...] | None
 
 
-@attrs.frozen(eq=False)
+# Not frozen: requests count themselves in `choosing`.
+@attrs.define(eq=False)
 class Plan:
     """A built configuration.
 
+    `choosing` counts the requests that may still choose a backend of it.
     `backends` and `candidates` run over the same names, in TOML order. `services` are
     built but not started. `track` is the one for `auto`.
     """
@@ -142,6 +144,7 @@ class Plan:
     health_check: HealthCheck | None
     listeners: tuple[NamedListener, ...]
     services: Mapping[str, Service]
+    choosing: int = 0
     _pools: dict[tuple[str, frozenset[str], Wanted], Pool] = attrs.field(
         factory=dict, repr=False
     )

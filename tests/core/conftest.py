@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from loguru import logger
 
 from plb_core import Choice, Provider, Query, hookimpl
 from plb_core.balancer import Balancer
@@ -79,6 +80,15 @@ class Rig:
 
     def idle(self) -> bool:
         return not any(c.in_flight for c in self.balancer.plan.candidates.values())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Collect what is logged as a warning or worse."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING")
+    yield lines
+    logger.remove(sink)
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ fallback_algorithms = ["second"]
     [
         lambda _c: None,
         lambda c: c[0],
-        lambda _c: Choice("a"),
+        lambda _c: Choice("a"),  # type: ignore[arg-type]  # on purpose
         lambda c: Choice(c[0], probability=0.0),
         lambda c: Choice(c[0], probability=float("nan")),
         lambda c: Choice(c[0], probability=2.0),
@@ -499,7 +499,7 @@ async def test_apply_swaps_the_plan_and_keeps_unchanged_backends(rig: MakeRig) -
         assert r.candidate("a").weight == 7.0
         assert r.candidate("a").served == 1
         assert (r.a.started, r.c.started) == (1, 1)
-        await asyncio.gather(*balancer._leaving)
+        await balancer._leaving.settled()
         assert r.b.closed == 1
     assert (r.a.closed, r.b.closed, r.c.closed) == (1, 1, 1)
 
@@ -534,7 +534,7 @@ async def test_running_requests_finish_on_the_old_plan(rig: MakeRig) -> None:
         assert waits.closed == 0
         waits.go.set()
         assert (await task).text == "waited"
-        await asyncio.gather(*balancer._leaving)
+        await balancer._leaving.settled()
         assert waits.closed == 1
 
 

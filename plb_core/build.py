@@ -59,8 +59,8 @@ def build_plan(
 ) -> Plan:
     """Return the plan of `config`; raises `ConfigError` with every problem found.
 
-    Backends whose section is unchanged since `previous` are taken over with their
-    connections and counters. Nothing is started.
+    Backends, listeners and services whose section is unchanged since `previous` are
+    taken over with their connections and counters. Nothing is started.
     """
     return _Builder(config, loader, now, rng, previous).plan()
 
@@ -116,8 +116,13 @@ class _Builder:
             kind: self.chosen(kind, getattr(routing, kind))
             for kind in ("classifier", "cost_scorer", "quality_scorer", "health_check")
         }
-        listeners = self.all_of("listener")
-        services = self.all_of("service")
+        listeners = self.listeners()
+        services = self.services()
+        if self.previous is not None and (
+            self.previous.config.plugins != self.config.plugins
+        ):
+            message = "cannot change while plb runs; a restart applies it"
+            self.problems.add(("plugins",), message)
         for name in self.config.instances.get("algorithm", {}):
             self.algorithm(name, ("algorithm", name))  # report its problems too
         self.problems.raise_if_any()
@@ -130,9 +135,7 @@ class _Builder:
             backends=self.backends,
             candidates=self.candidates,
             algorithms=self.algorithms,
-            listeners=tuple(
-                NamedListener(name, each) for name, each in listeners.items()
-            ),
+            listeners=listeners,
             services=services,
             **cast("dict[str, Any]", chosen),
         )
@@ -200,11 +203,13 @@ class _Builder:
     def kept_backend(
         self, name: str, section: BackendSection
     ) -> tuple[Backend, Candidate] | None:
-        if self.previous is None:
+        previous = self.previous
+        # Relative paths in settings start from the folder.
+        if previous is None or previous.config.folder != self.config.folder:
             return None
-        if self.previous.config.backends.get(name) != section:
+        if previous.config.backends.get(name) != section:
             return None
-        return self.previous.backends[name], self.previous.candidates[name]
+        return previous.backends[name], previous.candidates[name]
 
     def tracks(self) -> dict[str, BuiltTrack]:
         made = {}
@@ -252,7 +257,11 @@ class _Builder:
         if self.previous is not None and name in self.previous.algorithms:
             old = self.previous.algorithms[name].algorithm
             if type(old) is type(made) and isinstance(made, Adopts):
-                made.adopt(old)
+                try:
+                    made.adopt(old)
+                except Exception as error:  # noqa: BLE001 - the plugin's own code
+                    message = f"adopt failed: {type(error).__name__}"
+                    self.problems.add(("algorithm", name), message)
         self.algorithms[name] = NamedAlgorithm(name, made)
         return self.algorithms[name]
 
@@ -276,12 +285,38 @@ class _Builder:
             return None
         return self.make(self.config.instance(kind, name), ("routing", kind))
 
-    def all_of(self, kind: Kind) -> dict[str, Any]:
-        made = {
-            name: self.make(instance, (kind, name))
-            for name, instance in self.config.instances.get(kind, {}).items()
-        }
-        return {name: each for name, each in made.items() if each is not None}
+    def listeners(self) -> tuple[NamedListener, ...]:
+        before = self.previous.listeners if self.previous is not None else ()
+        kept = {each.name: each for each in before}
+        made = []
+        for name, instance in self.config.instances.get("listener", {}).items():
+            if name in kept and self.is_unchanged(instance):
+                made.append(kept[name])
+                continue
+            listener = self.make(instance, ("listener", name))
+            if listener is not None:
+                made.append(NamedListener(name, listener))
+        return tuple(made)
+
+    def services(self) -> dict[str, Any]:
+        kept = self.previous.services if self.previous is not None else {}
+        made = {}
+        for name, instance in self.config.instances.get("service", {}).items():
+            if name in kept and self.is_unchanged(instance):
+                made[name] = kept[name]
+                continue
+            service = self.make(instance, ("service", name))
+            if service is not None:
+                made[name] = service
+        return made
+
+    def is_unchanged(self, instance: Instance) -> bool:
+        previous = self.previous
+        return (
+            previous is not None
+            and previous.config.folder == self.config.folder
+            and previous.config.instances[instance.kind].get(instance.name) == instance
+        )
 
 
 class _Cycle(Exception):

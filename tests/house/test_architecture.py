@@ -30,7 +30,7 @@ LAYERS = [
     ],
     ["config", "loader"],
     ["plan", "replies"],
-    ["build", "history", "health", "trust"],
+    ["build", "history", "health", "lifecycle", "trust"],
     ["attempts"],
     ["lease", "stream"],
     ["balancer"],

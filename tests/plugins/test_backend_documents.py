@@ -6,8 +6,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -15,14 +17,18 @@ import pytest
 import plb_backend_documents
 from plb_backend_documents import backend as backend_module
 from plb_backend_documents import semantic
+from plb_backend_documents.backend import DocumentsBackend
 from plb_backend_documents.building import build_index
-from plb_backend_documents.index import Index
+from plb_backend_documents.extract import Extract, extract
+from plb_backend_documents.index import Index, open_starter
+from plb_backend_documents.seal import UnusableIndex
 from plb_backend_documents.settings import DocumentsSettings
 from plb_backend_documents.thread import SearchThread
 from plb_core import (
     BackendMisconfigured,
     BackendTimeout,
     BadAnswer,
+    Chunk,
     ConfigError,
     NoAnswer,
     Query,
@@ -34,14 +40,16 @@ QUESTION = Query("What are metabolic pathways?")
 PATIENCE_S = 10.0
 
 
-def make(*, folder: Path = Path(), **settings: object):
+def make(folder: Path = Path(), **settings: Any) -> DocumentsBackend:
     provider = plb_backend_documents.plb_register_backend()
     context = attrs.evolve(fakes.context("notes"), folder=folder)
-    return provider.build(DocumentsSettings(**settings), context)
+    backend = provider.build(DocumentsSettings(**settings), context)
+    assert isinstance(backend, DocumentsBackend)
+    return backend
 
 
 @asynccontextmanager
-async def started(**settings):
+async def started(**settings: Any) -> AsyncIterator[DocumentsBackend]:
     backend = make(**settings)
     await backend.start()
     try:
@@ -50,12 +58,12 @@ async def started(**settings):
         await backend.close()
 
 
-async def read(backend, query=QUESTION):
+async def read(backend: DocumentsBackend, query: Query = QUESTION) -> list[Chunk]:
     return [chunk async for chunk in backend.stream(query, PATIENCE_S)]
 
 
 @pytest.fixture
-def own_index(tmp_path):
+def own_index(tmp_path: Path) -> Path:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/a.md").write_text("# Flux\n\nFlux is a rate.\n")
     target = tmp_path / "own.sqlite"
@@ -64,7 +72,7 @@ def own_index(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_answers_from_the_starter_collection_with_sources_and_says_so():
+async def test_answers_from_the_starter_collection_with_sources_and_says_so() -> None:
     async with started() as backend:
         answer = await backend.ask(QUESTION, PATIENCE_S)
     assert answer.text.startswith("Metabolic pathways are ordered series of enzyme-")
@@ -80,7 +88,7 @@ async def test_answers_from_the_starter_collection_with_sources_and_says_so():
 
 
 @pytest.mark.asyncio
-async def test_every_number_in_the_text_has_its_source():
+async def test_every_number_in_the_text_has_its_source() -> None:
     async with started() as backend:
         answer = await backend.ask(Query("How does metformin act?"), PATIENCE_S)
     for number in range(1, len(answer.sources) + 1):
@@ -89,7 +97,7 @@ async def test_every_number_in_the_text_has_its_source():
 
 
 @pytest.mark.asyncio
-async def test_an_own_index_is_answered_from_without_a_label(own_index):
+async def test_an_own_index_is_answered_from_without_a_label(own_index: Path) -> None:
     async with started(index=own_index.name, folder=own_index.parent) as backend:
         answer = await backend.ask(Query("What is flux?"), PATIENCE_S)
         with pytest.raises(NoAnswer):
@@ -100,7 +108,7 @@ async def test_an_own_index_is_answered_from_without_a_label(own_index):
 
 
 @pytest.mark.asyncio
-async def test_a_stream_gives_sentence_by_sentence_then_the_whole_answer():
+async def test_a_stream_gives_sentence_by_sentence_then_the_whole_answer() -> None:
     async with started() as backend:
         chunks = await read(backend)
         asked = await backend.ask(QUESTION, PATIENCE_S)
@@ -111,9 +119,10 @@ async def test_a_stream_gives_sentence_by_sentence_then_the_whole_answer():
 
 
 @pytest.mark.asyncio
-async def test_a_stream_may_be_left_early():
+async def test_a_stream_may_be_left_early() -> None:
     async with started() as backend:
-        async with aclosing(backend.stream(QUESTION, PATIENCE_S)) as chunks:
+        chunks = backend.stream(QUESTION, PATIENCE_S)
+        async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 assert chunk.text
                 break
@@ -125,7 +134,9 @@ async def test_a_stream_may_be_left_early():
     "text",
     ["Who wrote Hamlet?", "What is the price of insulin in Canada?", "", "what is it"],
 )
-async def test_has_no_answer_when_the_documents_do_not_cover_the_question(text):
+async def test_has_no_answer_when_the_documents_do_not_cover_the_question(
+    text: str,
+) -> None:
     async with started() as backend:
         with pytest.raises(NoAnswer) as caught:
             await backend.ask(Query(text), PATIENCE_S)
@@ -136,7 +147,7 @@ async def test_has_no_answer_when_the_documents_do_not_cover_the_question(text):
 
 
 @pytest.mark.asyncio
-async def test_min_coverage_decides_how_much_must_be_covered():
+async def test_min_coverage_decides_how_much_must_be_covered() -> None:
     paraphrase = Query("Why do cyanide victims suffocate?")
     async with started(min_coverage=0.2) as bold:
         assert "cyanide" in (await bold.ask(paraphrase, PATIENCE_S)).text
@@ -146,13 +157,13 @@ async def test_min_coverage_decides_how_much_must_be_covered():
 
 
 @pytest.mark.asyncio
-async def test_max_sentences_bounds_the_answer():
+async def test_max_sentences_bounds_the_answer() -> None:
     async with started(max_sentences=1) as backend:
         assert len(await read(backend)) == 2
 
 
 @pytest.mark.asyncio
-async def test_many_at_once_each_get_their_own_answer():
+async def test_many_at_once_each_get_their_own_answer() -> None:
     questions = ["What is metformin?", "What is lipidomics?", "What is insulin?"] * 10
     async with started() as backend:
         answers = await asyncio.gather(
@@ -171,7 +182,7 @@ def endless(index: Index) -> object:
 
 
 @pytest.mark.asyncio
-async def test_a_long_search_is_interrupted_at_its_time_limit():
+async def test_a_long_search_is_interrupted_at_its_time_limit() -> None:
     async with started() as backend:
         with pytest.raises(BackendTimeout):
             await backend._run(endless, 0.05)
@@ -179,7 +190,7 @@ async def test_a_long_search_is_interrupted_at_its_time_limit():
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_search_is_interrupted_and_others_go_on():
+async def test_a_cancelled_search_is_interrupted_and_others_go_on() -> None:
     entered = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -204,7 +215,7 @@ async def test_a_cancelled_search_is_interrupted_and_others_go_on():
 
 
 @pytest.mark.asyncio
-async def test_cancelling_work_that_is_over_interrupts_nobody():
+async def test_cancelling_work_that_is_over_interrupts_nobody() -> None:
     interrupted = []
     thread = SearchThread("test")
     inside, leave = threading.Event(), threading.Event()
@@ -228,8 +239,9 @@ async def test_cancelling_work_that_is_over_interrupts_nobody():
 
 
 @pytest.mark.asyncio
-async def test_a_failing_read_is_a_bad_answer_without_the_question():
+async def test_a_failing_read_is_a_bad_answer_without_the_question() -> None:
     async with started() as backend:
+        assert backend._index
         backend._index.connection.execute("DROP TABLE passages_fts")
         with pytest.raises(BadAnswer) as caught:
             await backend.ask(QUESTION, PATIENCE_S)
@@ -237,13 +249,14 @@ async def test_a_failing_read_is_a_bad_answer_without_the_question():
 
 
 @pytest.mark.asyncio
-async def test_a_ping_tells_whether_the_index_can_be_read():
+async def test_a_ping_tells_whether_the_index_can_be_read() -> None:
     backend = make()
     assert not (await backend.ping(PATIENCE_S)).ok
     await backend.start()
     result = await backend.ping(PATIENCE_S)
     assert result.ok
     assert result.latency_s >= 0
+    assert backend._index
     backend._index.connection.execute("DROP TABLE files")
     assert not (await backend.ping(PATIENCE_S)).ok
     await backend.close()
@@ -251,13 +264,14 @@ async def test_a_ping_tells_whether_the_index_can_be_read():
 
 
 @pytest.mark.asyncio
-async def test_closes_twice_and_without_use_and_leaves_no_thread():
+async def test_closes_twice_and_without_use_and_leaves_no_thread() -> None:
     before = threading.active_count(), asyncio.all_tasks()
     unused = make()
     await unused.close()
     backend = make()
     await backend.start()
     thread = backend._thread
+    assert thread
     await backend.close()
     await backend.close()
     thread._executor.shutdown(wait=True)
@@ -267,8 +281,8 @@ async def test_closes_twice_and_without_use_and_leaves_no_thread():
 
 
 @pytest.mark.asyncio
-async def test_opens_no_socket(monkeypatch):
-    def refuse(*arguments, **more):
+async def test_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **more: object) -> None:
         raise AssertionError
 
     backend = make()
@@ -279,18 +293,19 @@ async def test_opens_no_socket(monkeypatch):
     await backend.close()
 
 
-def test_says_what_it_is_before_it_is_started():
+def test_says_what_it_is_before_it_is_started() -> None:
     traits = make().traits
     assert traits.knowledge == "graph"
     assert traits.capabilities == {"chat", "stream"}
     assert traits.max_in_flight == 16
+    assert traits.price
     assert traits.price.free
 
 
 # Refusals
 
 
-def test_a_missing_index_is_a_problem_of_the_configuration(tmp_path):
+def test_a_missing_index_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         make(index="nowhere.sqlite", folder=tmp_path)
     (problem,) = caught.value.problems
@@ -299,42 +314,57 @@ def test_a_missing_index_is_a_problem_of_the_configuration(tmp_path):
     assert not (tmp_path / "nowhere.sqlite").exists()
 
 
-def test_a_file_that_is_no_index_is_a_problem_of_the_configuration(tmp_path):
+def test_a_file_that_is_no_index_is_a_problem_of_the_configuration(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "x.sqlite").write_text("hello")
     with pytest.raises(ConfigError, match="was not made by plb index"):
         make(index="x.sqlite", folder=tmp_path)
 
 
-def test_a_tilde_stands_for_the_home_folder(own_index, monkeypatch):
+def test_a_tilde_stands_for_the_home_folder(
+    own_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(own_index.parent))
     assert make(index="~/own.sqlite")._path == own_index
 
 
-@pytest.mark.asyncio
-async def test_a_damaged_index_is_refused_at_the_start_and_left_as_it_is(own_index):
-    data = bytearray(own_index.read_bytes())
+def damage(index: Path) -> bytearray:
+    data = bytearray(index.read_bytes())
     data[5000] ^= 1
-    own_index.write_bytes(data)
+    index.write_bytes(data)
+    return data
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_index_is_refused_at_the_start_and_left_as_it_is(
+    own_index: Path,
+) -> None:
+    data = damage(own_index)
     backend = make(index=str(own_index))
     with pytest.raises(BackendMisconfigured, match="damaged") as caught:
         await backend.start()
     assert not caught.value.sent
-    assert own_index.read_bytes() == data
     assert not (await backend.ping(PATIENCE_S)).ok
     await backend.close()
+    assert await asyncio.to_thread(own_index.read_bytes) == data
 
 
 @pytest.mark.asyncio
-async def test_an_index_that_vanishes_before_the_start_is_refused(own_index):
+async def test_an_index_that_vanishes_before_the_start_is_refused(
+    own_index: Path,
+) -> None:
     backend = make(index=str(own_index))
-    own_index.unlink()
+    await asyncio.to_thread(own_index.unlink)
     with pytest.raises(BackendMisconfigured, match="there is no index"):
         await backend.start()
 
 
 @pytest.mark.asyncio
-async def test_an_unexpected_failure_while_opening_leaves_no_thread(monkeypatch):
-    def fail(**_):
+async def test_an_unexpected_failure_while_opening_leaves_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> None:
         raise RuntimeError
 
     monkeypatch.setattr(backend_module, "open_starter", fail)
@@ -358,7 +388,7 @@ async def test_an_unexpected_failure_while_opening_leaves_no_thread(monkeypatch)
         ({"indx": "a"}, "did you mean 'index'"),
     ],
 )
-def test_bad_settings_are_named(table, message):
+def test_bad_settings_are_named(table: dict[str, object], message: str) -> None:
     problems = Problems()
     assert read_settings(DocumentsSettings, table, ("backend", "x"), problems) is None
     assert message in str(problems.found[0])
@@ -367,14 +397,14 @@ def test_bad_settings_are_named(table, message):
 # Search by meaning; what needs the extra is in test_documents_semantic.py
 
 
-def test_search_by_meaning_needs_an_own_index():
+def test_search_by_meaning_needs_an_own_index() -> None:
     with pytest.raises(ConfigError, match="index made by plb index --semantic"):
         make(semantic=True)
 
 
 def test_a_missing_extra_is_named_with_the_commands_that_install_it(
-    own_index, monkeypatch
-):
+    own_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(semantic, "_MODULES", ("no_such_module",))
     with pytest.raises(ConfigError) as caught:
         make(index=str(own_index), semantic=True)
@@ -390,34 +420,39 @@ class FakeMeaning:
     def __init__(self, index: Index) -> None:
         self.asked: list[str] = []
 
-    def extract(self, index, question, passages, limit):
+    def extract(
+        self, index: Index, question: str, passages: int, limit: int
+    ) -> Extract | None:
         self.asked.append(question)
         if "suffocate" not in question:
             return None
-        return backend_module.extract(index, "cyanide block", passages, limit)
+        return extract(index, "cyanide block", passages, limit)
 
 
 @pytest.fixture
-def meaning(monkeypatch, own_index):
+def meaning(monkeypatch: pytest.MonkeyPatch, own_index: Path) -> Path:
     monkeypatch.setattr(backend_module, "Meaning", FakeMeaning)
     monkeypatch.setattr(backend_module, "check_installed", lambda: None)
-    starter = backend_module.open_starter
-    monkeypatch.setattr(backend_module, "open_index", lambda path: starter())
+    monkeypatch.setattr(backend_module, "open_index", lambda path: open_starter())
     return own_index
 
 
 @pytest.mark.asyncio
-async def test_meaning_is_asked_only_when_too_few_words_are_shared(meaning):
+async def test_meaning_is_asked_only_when_too_few_words_are_shared(
+    meaning: Path,
+) -> None:
     async with started(index=str(meaning), semantic=True) as backend:
         await backend.ask(QUESTION, PATIENCE_S)
-        assert backend._meaning.asked == []
+        asked = backend._meaning
+        assert isinstance(asked, FakeMeaning)
+        assert asked.asked == []
         query = Query("Why do victims suffocate?")
         assert "cyanide" in (await backend.ask(query, PATIENCE_S)).text
-        assert backend._meaning.asked == [query.text]
+        assert asked.asked == [query.text]
 
 
 @pytest.mark.asyncio
-async def test_when_nothing_is_near_in_meaning_the_words_decide(meaning):
+async def test_when_nothing_is_near_in_meaning_the_words_decide(meaning: Path) -> None:
     async with started(index=str(meaning), semantic=True) as backend:
         half = Query("Which bacterium ferments fibres?")
         assert "Bacteria" in (await backend.ask(half, PATIENCE_S)).text
@@ -426,17 +461,19 @@ async def test_when_nothing_is_near_in_meaning_the_words_decide(meaning):
 
 
 @pytest.mark.asyncio
-async def test_vectors_that_do_not_fit_are_refused_at_the_start(meaning, monkeypatch):
-    def refuse(index):
+async def test_vectors_that_do_not_fit_are_refused_at_the_start(
+    meaning: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(index: Index) -> None:
         message = "its vectors were made by no encoder"
-        raise semantic.UnusableIndex(message)
+        raise UnusableIndex(message)
 
     monkeypatch.setattr(backend_module, "Meaning", refuse)
     with pytest.raises(BackendMisconfigured, match="no encoder"):
         await make(index=str(meaning), semantic=True).start()
 
 
-def test_importing_the_plugin_stays_cheap():
+def test_importing_the_plugin_stays_cheap() -> None:
     code = (
         "import sys, plb_backend_documents, plb_backend_documents.index_command;"
         "print([m for m in ('sqlite3', 'numpy', 'rich', 'aiohttp', 'asyncio')"
@@ -454,9 +491,9 @@ def test_importing_the_plugin_stays_cheap():
 
 @pytest.mark.asyncio
 async def test_sqlite_errors_while_opening_are_configuration_errors(
-    own_index, monkeypatch
-):
-    def fail(path):
+    own_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
         message = "no such table: facts"
         raise sqlite3.OperationalError(message)
 

@@ -5,25 +5,30 @@ import json
 import os
 import socket
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from plb_backend_documents import building, index_command, ranking, scan
-from plb_backend_documents.building import build_index
+from plb_backend_documents.building import Report, build_index
 from plb_backend_documents.extract import extract
 from plb_backend_documents.index import open_index, open_starter
 from plb_backend_documents.ranking import has_fts5
 from plb_backend_documents.seal import SEAL_BYTES, UnusableIndex, seal, unseal
+from plb_backend_documents.stem import stem
 from plb_core import NoSettings
 from plb_core.testing import fakes
 
+Change = Callable[[bytearray], None]
 
-def quiet(stage, done, total):
+
+def quiet(stage: str, done: int, total: int) -> None:
     assert 0 <= done <= max(total, 1), stage
 
 
-def build(*folders, into, semantic=False):
+def build(*folders: Path, into: Path, semantic: bool = False) -> Report:
     return build_index(list(folders), into, semantic=semantic, progress=quiet)
 
 
@@ -34,14 +39,14 @@ def write(path: Path, text: str) -> Path:
 
 
 @pytest.fixture
-def notes(tmp_path):
+def notes(tmp_path: Path) -> Path:
     write(tmp_path / "notes/a.md", "# Flux\n\nFlux is a rate.\n")
     write(tmp_path / "notes/deep/b.txt", "Mass is conserved.\n")
     return tmp_path / "notes"
 
 
 @pytest.fixture
-def target(tmp_path):
+def target(tmp_path: Path) -> Path:
     return tmp_path / "own.sqlite"
 
 
@@ -64,7 +69,7 @@ def age(*paths: Path) -> None:
         os.utime(path, ns=(10**18, 10**18))
 
 
-def test_indexes_a_folder_with_path_heading_and_line(notes, target):
+def test_indexes_a_folder_with_path_heading_and_line(notes: Path, target: Path) -> None:
     report = build(notes, into=target)
     assert (report.files, report.added, report.passages) == (2, 2, 2)
     index = open_index(target)
@@ -77,7 +82,7 @@ def test_indexes_a_folder_with_path_heading_and_line(notes, target):
     assert (only.line, only.text) == (3, "Flux is a rate.")
 
 
-def test_says_again_what_it_has_without_writing(notes, target):
+def test_says_again_what_it_has_without_writing(notes: Path, target: Path) -> None:
     build(notes, into=target)
     before = content(target), target.stat().st_mtime_ns, target.stat().st_ino
     report = build(notes, into=target)
@@ -86,19 +91,19 @@ def test_says_again_what_it_has_without_writing(notes, target):
 
 
 def test_does_not_open_files_whose_size_and_time_are_as_before(
-    notes, target, monkeypatch
-):
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     age(notes / "a.md", notes / "deep/b.txt")
     build(notes, into=target)
-    opened = []
+    opened: list[object] = []
     monkeypatch.setattr(building, "read_bytes", opened.append)
     assert build(notes, into=target).unchanged == 2
     assert opened == []
 
 
 def test_compares_content_when_a_file_was_changed_just_before_it_was_indexed(
-    notes, target
-):
+    notes: Path, target: Path
+) -> None:
     build(notes, into=target)
     status = (notes / "a.md").stat()
     write(notes / "a.md", "# Flux\n\nFlux is a fate.\n")
@@ -106,14 +111,16 @@ def test_compares_content_when_a_file_was_changed_just_before_it_was_indexed(
     assert build(notes, into=target).changed == 1
 
 
-def test_a_touched_file_counts_as_unchanged(notes, target):
+def test_a_touched_file_counts_as_unchanged(notes: Path, target: Path) -> None:
     build(notes, into=target)
     age(notes / "a.md")
     report = build(notes, into=target)
     assert (report.changed, report.unchanged) == (0, 2)
 
 
-def test_updates_changed_files_and_drops_removed_ones_with_their_text(notes, target):
+def test_updates_changed_files_and_drops_removed_ones_with_their_text(
+    notes: Path, target: Path
+) -> None:
     build(notes, into=target)
     write(notes / "a.md", "# Flux\n\nFlux was renamed tempo.\n")
     (notes / "deep/b.txt").unlink()
@@ -129,22 +136,24 @@ def test_updates_changed_files_and_drops_removed_ones_with_their_text(notes, tar
 
 
 def test_several_folders_go_into_one_index_and_unnamed_ones_out_of_it(
-    tmp_path, notes, target
-):
+    tmp_path: Path, notes: Path, target: Path
+) -> None:
     write(tmp_path / "papers/p.md", "Papers are long.")
     assert build(notes, tmp_path / "papers", into=target).files == 3
     assert build(notes, into=target).removed == 1
 
 
-def test_empty_folders_make_an_empty_index_that_finds_nothing(tmp_path, target):
+def test_empty_folders_make_an_empty_index_that_finds_nothing(
+    tmp_path: Path, target: Path
+) -> None:
     (tmp_path / "void").mkdir()
     assert build(tmp_path / "void", into=target).files == 0
     assert paths_for(target, "anything at all") == []
 
 
 def test_leaves_out_what_is_not_readable_text_and_says_why(
-    notes, target, monkeypatch, tmp_path
-):
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(scan, "MAX_FILE_BYTES", 1 << 20)
     (notes / "binary.md").write_bytes(b"a\0b")
     (notes / "latin.txt").write_bytes("Gefäß".encode("latin-1"))
@@ -168,30 +177,36 @@ def test_leaves_out_what_is_not_readable_text_and_says_why(
     }
 
 
-def test_a_file_that_cannot_be_opened_is_left_out(notes, target, monkeypatch):
+def test_a_file_that_cannot_be_opened_is_left_out(
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = Path.open
 
-    def refuse(self, *arguments, **more):
+    def refuse(self: Path, mode: str = "r") -> IO[Any]:
         if self.name == "a.md":
             raise PermissionError(13, "Permission denied")
-        return real(self, *arguments, **more)
+        return real(self, mode)
 
     monkeypatch.setattr(Path, "open", refuse)
     report = build(notes, into=target)
     assert report.problems == [("notes/a.md", "Permission denied")]
 
 
-def test_a_file_that_grows_while_it_is_read_is_left_out(notes, target, monkeypatch):
+def test_a_file_that_grows_while_it_is_read_is_left_out(
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     documents, _ = scan.find_documents([notes])
     monkeypatch.setattr(scan, "MAX_FILE_BYTES", 5)
     with pytest.raises(scan.Unreadable, match="larger"):
         scan.read_bytes(documents[0])
 
 
-def test_a_folder_that_cannot_be_listed_is_reported(notes, target, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_reported(
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.scandir
 
-    def refuse(path):
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
         if str(path).endswith("deep"):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
@@ -202,14 +217,16 @@ def test_a_folder_that_cannot_be_listed_is_reported(notes, target, monkeypatch):
     assert report.problems == [(str(notes / "deep"), "Permission denied")]
 
 
-def test_names_that_are_not_utf8_are_left_out(notes, target):
+def test_names_that_are_not_utf8_are_left_out(notes: Path, target: Path) -> None:
     name = os.fsencode(notes) + b"/\xff.md"
     Path(os.fsdecode(name)).write_text("Odd.")
     report = build(notes, into=target)
     assert report.problems == [("notes/\\udcff.md", "its name is not valid UTF-8")]
 
 
-def test_links_never_lead_out_of_the_folder(tmp_path, notes, target):
+def test_links_never_lead_out_of_the_folder(
+    tmp_path: Path, notes: Path, target: Path
+) -> None:
     secret = write(tmp_path / "secret/keys.md", "The secret word is swordfish.")
     (notes / "out.md").symlink_to(secret)
     (notes / "away").symlink_to(secret.parent, target_is_directory=True)
@@ -221,20 +238,22 @@ def test_links_never_lead_out_of_the_folder(tmp_path, notes, target):
     assert b"swordfish" not in content(target)
 
 
-def test_a_folder_named_through_a_link_is_indexed(tmp_path, notes, target):
+def test_a_folder_named_through_a_link_is_indexed(
+    tmp_path: Path, notes: Path, target: Path
+) -> None:
     (tmp_path / "alias").symlink_to(notes, target_is_directory=True)
     assert build(tmp_path / "alias", into=target).files == 2
 
 
-def test_hostile_file_names_and_texts_are_only_data(notes, target):
+def test_hostile_file_names_and_texts_are_only_data(notes: Path, target: Path) -> None:
     write(notes / "'); DROP TABLE passages;--.md", 'Flux "OR" NEAR(x) is odd.')
     assert build(notes, into=target).files == 3
     assert len(paths_for(target, "odd")) == 1
 
 
 def test_too_many_passages_are_refused_and_the_old_index_stays(
-    notes, target, monkeypatch
-):
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(notes, into=target)
     before = content(target)
     write(notes / "c.md", "More.")
@@ -246,13 +265,13 @@ def test_too_many_passages_are_refused_and_the_old_index_stays(
 
 
 def test_a_failure_while_building_leaves_the_old_index_and_no_litter(
-    notes, target, monkeypatch
-):
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(notes, into=target)
     before = content(target)
     write(notes / "c.md", "More.")
 
-    def full(path):
+    def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(building, "seal", full)
@@ -262,7 +281,7 @@ def test_a_failure_while_building_leaves_the_old_index_and_no_litter(
     assert not list(target.parent.glob(".*"))
 
 
-def test_readers_keep_the_index_they_opened(notes, target):
+def test_readers_keep_the_index_they_opened(notes: Path, target: Path) -> None:
     build(notes, into=target)
     index = open_index(target)
     write(notes / "a.md", "Everything changed.")
@@ -271,7 +290,9 @@ def test_readers_keep_the_index_they_opened(notes, target):
     index.close()
 
 
-def test_an_index_behind_a_link_is_replaced_where_it_lies(tmp_path, notes, target):
+def test_an_index_behind_a_link_is_replaced_where_it_lies(
+    tmp_path: Path, notes: Path, target: Path
+) -> None:
     build(notes, into=target)
     link = tmp_path / "link.sqlite"
     link.symlink_to(target)
@@ -281,7 +302,7 @@ def test_an_index_behind_a_link_is_replaced_where_it_lies(tmp_path, notes, targe
     assert paths_for(target, "more flux") == ["notes/a.md"]
 
 
-def test_reading_cannot_change_the_file(notes, target):
+def test_reading_cannot_change_the_file(notes: Path, target: Path) -> None:
     build(notes, into=target)
     index = open_index(target)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
@@ -292,7 +313,7 @@ def test_reading_cannot_change_the_file(notes, target):
 # Refusals
 
 
-def spoil(target: Path, change) -> None:
+def spoil(target: Path, change: Change) -> None:
     data = bytearray(target.read_bytes())
     change(data)
     target.write_bytes(data)
@@ -306,15 +327,15 @@ def set_version(target: Path, version: int) -> None:
     seal(target)
 
 
-def flip(place):
-    def change(data):
+def flip(place: int) -> Change:
+    def change(data: bytearray) -> None:
         data[place] ^= 1
 
     return change
 
 
-def cut(count):
-    def change(data):
+def cut(count: int) -> Change:
+    def change(data: bytearray) -> None:
         del data[-count:]
 
     return change
@@ -336,7 +357,9 @@ def cut(count):
         (flip(70), "not made by plb index"),
     ],
 )
-def test_a_damaged_index_is_neither_opened_nor_replaced(notes, target, change, message):
+def test_a_damaged_index_is_neither_opened_nor_replaced(
+    notes: Path, target: Path, change: Change, message: str
+) -> None:
     build(notes, into=target)
     spoil(target, change)
     before = content(target)
@@ -348,7 +371,9 @@ def test_a_damaged_index_is_neither_opened_nor_replaced(notes, target, change, m
 
 
 @pytest.mark.parametrize(("version", "age_word"), [(2, "newer"), (0, "older")])
-def test_an_index_of_another_version_is_refused(notes, target, version, age_word):
+def test_an_index_of_another_version_is_refused(
+    notes: Path, target: Path, version: int, age_word: str
+) -> None:
     build(notes, into=target)
     set_version(target, version)
     with pytest.raises(UnusableIndex, match=f"format of a {age_word} plb"):
@@ -357,18 +382,22 @@ def test_an_index_of_another_version_is_refused(notes, target, version, age_word
         build(notes, into=target)
 
 
-def test_a_missing_index_is_refused_with_the_command_that_makes_it(target):
+def test_a_missing_index_is_refused_with_the_command_that_makes_it(
+    target: Path,
+) -> None:
     with pytest.raises(UnusableIndex, match="make it with: plb index"):
         open_index(target)
     assert not target.exists()
 
 
-def test_a_folder_is_no_index(tmp_path):
+def test_a_folder_is_no_index(tmp_path: Path) -> None:
     with pytest.raises(UnusableIndex, match="cannot read"):
         open_index(tmp_path)
 
 
-def test_another_programs_database_is_never_overwritten(notes, target):
+def test_another_programs_database_is_never_overwritten(
+    notes: Path, target: Path
+) -> None:
     connection = sqlite3.connect(target)
     connection.execute("CREATE TABLE precious (x)")
     connection.commit()
@@ -379,7 +408,9 @@ def test_another_programs_database_is_never_overwritten(notes, target):
     assert content(target) == before
 
 
-def test_a_sealed_file_without_the_right_tables_is_an_sqlite_error(notes, target):
+def test_a_sealed_file_without_the_right_tables_is_an_sqlite_error(
+    notes: Path, target: Path
+) -> None:
     build(notes, into=target)
     unseal(target)
     connection = sqlite3.connect(target)
@@ -394,8 +425,8 @@ def test_a_sealed_file_without_the_right_tables_is_an_sqlite_error(notes, target
 
 
 @pytest.fixture
-def without_fts5(monkeypatch):
-    def never(connection):
+def without_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(connection: sqlite3.Connection) -> bool:
         return False
 
     monkeypatch.setattr(building, "has_fts5", never)
@@ -403,7 +434,9 @@ def without_fts5(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_fts5")
-def test_without_fts5_an_index_is_made_and_searched_in_python(notes, target):
+def test_without_fts5_an_index_is_made_and_searched_in_python(
+    notes: Path, target: Path
+) -> None:
     build(notes, into=target)
     assert paths_for(target, "What is flux?") == ["notes/a.md"]
     write(notes / "c.md", "More flux.")
@@ -412,8 +445,8 @@ def test_without_fts5_an_index_is_made_and_searched_in_python(notes, target):
 
 
 def test_an_index_made_without_fts5_is_searched_with_it_but_not_updated(
-    notes, target, monkeypatch
-):
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(building, "has_fts5", lambda connection: False)
         patch.setattr("plb_backend_documents.index.has_fts5", lambda connection: False)
@@ -423,7 +456,9 @@ def test_an_index_made_without_fts5_is_searched_with_it_but_not_updated(
         build(notes, into=target)
 
 
-def test_an_index_made_with_fts5_is_searched_without_it(notes, target, monkeypatch):
+def test_an_index_made_with_fts5_is_searched_without_it(
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(notes, into=target)
     monkeypatch.setattr(
         "plb_backend_documents.index.has_fts5", lambda connection: False
@@ -434,18 +469,20 @@ def test_an_index_made_with_fts5_is_searched_without_it(notes, target, monkeypat
     assert paths_for(target, "What is flux?") == ["notes/a.md"]
 
 
-def test_python_ranking_is_bounded(notes, target, monkeypatch):
+def test_python_ranking_is_bounded(
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(notes, into=target)
     monkeypatch.setattr("plb_backend_documents.index.MAX_PYTHON_PASSAGES", 1)
     with pytest.raises(UnusableIndex, match="need a Python whose sqlite3 has FTS5"):
         open_index(target, fts5=False)
 
 
-def test_both_rankings_order_the_starter_collection_alike():
+def test_both_rankings_order_the_starter_collection_alike() -> None:
     fast, plain = open_starter(), open_starter(fts5=False)
     assert has_fts5(fast.connection)
     for word in ("insulin", "mitochondria", "spectrometry", "fasting", "pathways"):
-        terms = {ranking.stem(word): word}
+        terms = {stem(word): word}
         assert fast.ranking.best(terms, 5)[0] in plain.ranking.best(terms, 3)
         assert fast.ranking.frequencies(terms) == plain.ranking.frequencies(terms)
     assert fast.ranking.passages == plain.ranking.passages
@@ -464,7 +501,9 @@ def run(*arguments: str) -> int:
     return command.run(parser.parse_args(arguments))
 
 
-def test_the_command_prints_counts(notes, target, capsys):
+def test_the_command_prints_counts(
+    notes: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(str(notes), "--into", str(target)) == 0
     shown = capsys.readouterr()
     assert (
@@ -473,7 +512,9 @@ def test_the_command_prints_counts(notes, target, capsys):
     assert shown.err == ""
 
 
-def test_the_command_prints_json_with_what_was_left_out(notes, target, capsys):
+def test_the_command_prints_json_with_what_was_left_out(
+    notes: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (notes / "binary.md").write_bytes(b"\0")
     assert run(str(notes), "--into", str(target), "--json") == 1
     assert json.loads(capsys.readouterr().out) == {
@@ -488,19 +529,28 @@ def test_the_command_prints_json_with_what_was_left_out(notes, target, capsys):
     }
 
 
-def test_names_of_left_out_files_cannot_steer_a_terminal(notes, target, capsys):
+def test_names_of_left_out_files_cannot_steer_a_terminal(
+    notes: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (notes / "\x1b[2J.md").write_bytes(b"\0")
     assert run(str(notes), "--into", str(target)) == 1
     assert "left out notes/?[2J.md: binary, not text" in capsys.readouterr().err
 
 
-def test_the_default_index_lies_in_the_current_folder(notes, tmp_path, monkeypatch):
+def test_the_default_index_lies_in_the_current_folder(
+    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("notes") == 0
     assert (tmp_path / "documents.sqlite").exists()
 
 
-def test_a_bar_is_shown_on_a_terminal(notes, target, capsys, monkeypatch):
+def test_a_bar_is_shown_on_a_terminal(
+    notes: Path,
+    target: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     assert run(str(notes), "--into", str(target)) == 0
@@ -508,32 +558,42 @@ def test_a_bar_is_shown_on_a_terminal(notes, target, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "notes/a.md"])
-def test_what_is_no_folder_is_refused(notes, target, capsys, name):
+def test_what_is_no_folder_is_refused(
+    notes: Path, target: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     assert run(str(notes.parent / name), "--into", str(target)) == 2
     assert "is not a folder" in capsys.readouterr().err
     assert not target.exists()
 
 
-def test_two_folders_of_one_name_are_refused(tmp_path, notes, target, capsys):
+def test_two_folders_of_one_name_are_refused(
+    tmp_path: Path, notes: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "old/notes/a.md", "Old.")
     assert run(str(notes), str(tmp_path / "old/notes"), "--into", str(target)) == 2
     assert "two folders are named 'notes'" in capsys.readouterr().err
 
 
-def test_a_damaged_index_is_reported(notes, target, capsys):
+def test_a_damaged_index_is_reported(
+    notes: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(target, "not an index")
     assert run(str(notes), "--into", str(target)) == 2
     assert "was not made by plb index" in capsys.readouterr().err
     assert target.read_text() == "not an index"
 
 
-def test_an_index_that_cannot_be_written_is_reported(notes, tmp_path, capsys):
+def test_an_index_that_cannot_be_written_is_reported(
+    notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(str(notes), "--into", str(tmp_path / "nowhere/x.sqlite")) == 1
     assert "cannot write the index" in capsys.readouterr().err
 
 
-def test_indexing_opens_no_socket(notes, target, monkeypatch):
-    def refuse(*arguments, **more):
+def test_indexing_opens_no_socket(
+    notes: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **more: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr(socket, "socket", refuse)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from loguru import logger
 
 from plb_core.candidate import Candidate
 from plb_core.errors import ConfigError, PluginError
+from plb_core.forms import capability_fault, fault
 from plb_core.hookspecs import BuildContext
 from plb_core.plan import (
     BuiltRoute,
@@ -30,23 +31,8 @@ if TYPE_CHECKING:
     from plb_core.config import BackendSection, Config, Instance
     from plb_core.loader import Loader
     from plb_core.protocols import Algorithm, Backend
-    from plb_core.sections import Kind
+    from plb_core.sections import Kind, Route
     from plb_core.toml_lines import Path
-
-
-_METHODS: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "algorithm": ("choose", "observe"),
-    "backend": ("start", "close", "ask", "stream", "ping", "traits"),
-    "classifier": ("classify",),
-    "command": ("configure", "run"),
-    "cost_scorer": ("ceiling", "estimate", "actual"),
-    "health_check": ("probe", "judge", "interval_s"),
-    "listener": ("observe",),
-    "quality_scorer": ("score",),
-    "service": ("start", "close"),
-    "store": ("start", "close", "load", "write"),
-}
-"""What each kind's object must have; checked once, when it is built."""
 
 
 def build_plan(
@@ -167,13 +153,10 @@ class _Builder:
         )
         try:
             made = provider.build(settings, context)
-            missing = [
-                name for name in _METHODS[instance.kind] if not hasattr(made, name)
-            ]
-            if not missing:
+            message = fault(instance.kind, instance.plugin, made)
+            if not message:
                 return made
-            message = f"{instance.plugin!r} built a {type(made).__name__} without "
-            self.problems.add(place, message + " and ".join(missing))
+            self.problems.add(place, message)
         except ConfigError as error:
             self.problems.add_foreign(error, place)
         except _Cycle as error:
@@ -192,12 +175,12 @@ class _Builder:
         backend = self.make(section.instance, key, models=section.models)
         if backend is None:
             return
-        if not isinstance(backend.traits, BackendTraits):
-            message = f"the traits of {section.instance.plugin!r} are not BackendTraits"
+        info = _info(name, section, backend.traits)
+        message = capability_fault(info.plugin, backend, info.traits)
+        if message:
             self.problems.add(key, message)
             return
         self.backends[name] = backend
-        info = _info(name, section, backend.traits)
         self.candidates[name] = Candidate(info, self.now)
 
     def kept_backend(
@@ -237,10 +220,17 @@ class _Builder:
     ) -> dict[str, BuiltRoute]:
         return {
             name: resolve_route(
-                route, tracks, default, self.algorithms, self.candidates
+                route, tracks, default, self.of_route(route), self.candidates
             )
             for name, route in self.config.routes.items()
         }
+
+    def of_route(self, route: Route) -> tuple[NamedAlgorithm, ...]:
+        """Return a route's own algorithm and all it is composed of; it comes first."""
+        if not route.algorithm:
+            return ()
+        names = self.reachable([self.algorithms[route.algorithm]])
+        return tuple(self.algorithms[name] for name in names)
 
     def algorithm(self, name: str, key: Path) -> NamedAlgorithm | None:
         """Return the algorithm called `name`, building it once."""

@@ -111,14 +111,14 @@ def read_text(
     """Read TOML text; `file` names it in messages, `folder` anchors its paths."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        problems = Problems(file, text)
+    except ValueError as error:  # a whole number may be too long even to decode
         place = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
         line = int(place[1]) if place else 0
         message = f"not valid TOML: {str(error).split(' (at ')[0]}"
         raise ConfigError([Problem(message, file, line)]) from error
     except RecursionError as error:
         raise ConfigError([Problem("nested too deeply", file)]) from error
-    problems = Problems(file, text)
     for key, value in overrides:
         _override(document, key, value, problems)
     return _Reader(document, problems).read(folder)
@@ -243,14 +243,18 @@ def _check_references(config: Config) -> None:
         for index, backend in enumerate(track.backends or ()):
             key: Path = ("track", name, "backends", index)
             _check_known(problems, key, backend, config.backends, "backend")
+            _check_single(problems, key, backend, (track.backends or ())[:index])
     for name, route in config.routes.items():
         if route.track is not None:
             key = ("route", name, "track")
             _check_known(problems, key, route.track, config.tracks, "track")
+        seen: list[str] = []
         for tier, backends in enumerate(route.tiers or ()):
             for index, backend in enumerate(backends):
                 place: Path = ("route", name, "tiers", tier, index)
                 _check_known(problems, place, backend, config.backends, "backend")
+                _check_single(problems, place, backend, seen)
+                seen.append(backend)
         if route.tiers is not None and not all(route.tiers):
             problems.add(("route", name, "tiers"), "a tier is empty")
 
@@ -287,3 +291,10 @@ def _check_known(
     if name not in known:
         message = f"there is no [{kind}.{name}]{nearest(name, known)}"
         problems.add(key, message)
+
+
+def _check_single(
+    problems: Problems, key: Path, name: str, before: Sequence[str]
+) -> None:
+    if name in before:
+        problems.add(key, f"{name!r} stands here twice")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, get_args
 
 import attrs
 from loguru import logger
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from plb_core.candidate import Candidate
     from plb_core.plan import Plan
     from plb_core.protocols import Backend, HealthCheck
+
+
+_HEALTHS: Final = get_args(Health)
 
 
 # Not frozen: counts its own probes.
@@ -83,6 +86,8 @@ class HealthMonitor:
     async def _look(self, check: HealthCheck, watch: _Watch) -> None:
         try:
             health = check.judge(watch.note(await check.probe(watch.backend)))
+            if health not in _HEALTHS:
+                raise ValueError("it judged neither healthy nor anything else known")
         except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
             logger.error(
                 "health check of backend {} failed: {!r}", watch.candidate.name, error

@@ -222,17 +222,19 @@ def resolve_route(
     route: Route,
     tracks: Mapping[str, BuiltTrack],
     default: BuiltTrack,
-    algorithms: Mapping[str, NamedAlgorithm],
+    own: Sequence[NamedAlgorithm],
     candidates: Mapping[str, Candidate],
 ) -> BuiltRoute:
-    """Return the route with names replaced by what they name."""
+    """Return the route with names replaced by what they name.
+
+    `own` is the route's algorithm, then those it is composed of; empty for none.
+    """
     track = tracks[route.track] if route.track else default
     chain = track.chain
-    if route.algorithm:
-        chosen = algorithms[route.algorithm]
-        chain = (chosen, *chain[1:])
-        if chosen not in track.observers:
-            track = attrs.evolve(track, observers=(*track.observers, chosen))
+    if own:
+        chain = (own[0], *chain[1:])
+        observers = dict.fromkeys((*track.observers, *own))
+        track = attrs.evolve(track, observers=tuple(observers))
     tiers = None
     if route.tiers is not None:
         tiers = tuple(tuple(candidates[name] for name in tier) for tier in route.tiers)

@@ -39,7 +39,9 @@ class Problems:
             if key[:length] in self._lines:
                 line = self._lines[key[:length]]
                 break
-        self.found.append(Problem(message, self.file, line, dotted(key)))
+        problem = Problem(message, self.file, line, dotted(key))
+        if problem not in self.found:  # a name may be looked up many times
+            self.found.append(problem)
 
     def copy(self) -> Problems:
         """Return a collection that starts with the same problems."""

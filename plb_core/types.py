@@ -185,7 +185,7 @@ class ModelMap:
         exact = {name: up for name, up in table.items() if "*" not in name}
         patterns = [(name, up) for name, up in table.items() if "*" in name]
         patterns.sort(key=lambda pair: -len(pair[0]))
-        return cls(exact, tuple(patterns))
+        return cls(exact, tuple((_only_stars(name), up) for name, up in patterns))
 
     def upstream(self, requested: str) -> str | None:
         """Return the name to send upstream, or None when it is not served."""
@@ -196,6 +196,11 @@ class ModelMap:
                     target = candidate
                     break
         return requested if target == "*" else target
+
+
+def _only_stars(pattern: str) -> str:
+    """Return a pattern for fnmatch in which nothing but `*` is special."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 @attrs.frozen

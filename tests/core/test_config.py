@@ -6,7 +6,7 @@ import pytest
 
 from plb_core.config import Config, read_file, read_text
 from plb_core.errors import ConfigError
-from plb_core.types import Price
+from plb_core.types import ModelMap, Price
 
 SOUND = """
 [backend.a]
@@ -55,7 +55,10 @@ def test_a_section_without_plugin_names_its_plugin_by_itself() -> None:
         ),
         (
             SOUND + "[track.other]\nalgorithm='x'",
-            "c.toml: routing.track: missing; with several tracks (main, other) one must be the default",
+            (
+                "c.toml: routing.track: missing; with several tracks (main, other) one"
+                " must be the default"
+            ),
         ),
         (
             SOUND + "[routing]\ntrack='mian'",
@@ -63,7 +66,10 @@ def test_a_section_without_plugin_names_its_plugin_by_itself() -> None:
         ),
         (
             SOUND + "[route.main]\n",
-            "c.toml:7: route.main: [track.main] has the same name: a request is ambiguous",
+            (
+                "c.toml:7: route.main: [track.main] has the same name: a request is"
+                " ambiguous"
+            ),
         ),
         (SOUND + "[route.auto]\n", "c.toml:7: route.auto: the name 'auto' is reserved"),
         (
@@ -98,11 +104,17 @@ def test_a_section_without_plugin_names_its_plugin_by_itself() -> None:
         ),
         (
             "[backend.a.price]\nrequest_usd=nan\n[track.main]\nalgorithm='x'",
-            "c.toml:2: backend.a.price.request_usd: expected a finite number, got the number nan",
+            (
+                "c.toml:2: backend.a.price.request_usd: expected a finite number, got"
+                " the number nan"
+            ),
         ),
         (
             "[backend.a.price]\nrequest_usd=-0.1\n[track.main]\nalgorithm='x'",
-            "c.toml:2: backend.a.price.request_usd: expected a number of at least 0, got -0.1",
+            (
+                "c.toml:2: backend.a.price.request_usd: expected a number of at least"
+                " 0, got -0.1"
+            ),
         ),
     ],
 )
@@ -116,7 +128,7 @@ def test_syntax_errors_have_a_line() -> None:
 
 
 def test_a_document_nested_too_deeply_is_a_problem_not_a_crash() -> None:
-    with pytest.raises(ConfigError, match="nested too deeply|not valid TOML"):
+    with pytest.raises(ConfigError, match=r"nested too deeply|not valid TOML"):
         read_text("a = " + "[" * 100_000)
 
 
@@ -170,3 +182,20 @@ def test_model_names_split_into_exact_and_longest_pattern_first() -> None:
     assert models.upstream("gpt-5-mini") == "up/5"
     assert models.upstream("gpt-4") == "gpt-4"
     assert models.upstream("claude") is None
+
+
+@pytest.mark.parametrize(
+    ("requested", "upstream"),
+    [
+        ("meta/llama-[3]-70b", "here"),
+        ("meta/llama-3-70b", None),
+        ("what?-x", "there"),
+        ("whatn-x", None),
+    ],
+)
+def test_only_a_star_is_special_in_a_pattern(
+    requested: str, upstream: str | None
+) -> None:
+    """Brackets and question marks in a name matched other names."""
+    models = ModelMap.from_table({"meta/llama-[3]*": "here", "what?-*": "there"})
+    assert models.upstream(requested) == upstream

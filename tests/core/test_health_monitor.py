@@ -57,7 +57,7 @@ TOML = '[routing]\nhealth_check = "check"\n[backend.a]\n'
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - the condition is nobody's event
         await asyncio.sleep(0.001)
 
 
@@ -120,3 +120,25 @@ async def test_closing_ends_every_probe(rig: MakeRig) -> None:
     async with r.balancer:
         pass
     assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("plb")]
+
+
+@pytest.mark.parametrize("health", [None, "fine", ["healthy"]])
+async def test_an_impossible_judgement_keeps_the_last_health(
+    rig: MakeRig, health: object
+) -> None:
+    """A check that judged None opened an unhealthy backend."""
+    check = Check()
+    r = rig(TOML, extra=[check])
+    async with r.balancer:
+        r.a.healthy = False
+        await until(lambda: r.candidate("a").health == "unhealthy")
+        judged = asyncio.Event()
+
+        def judge(record: HealthRecord) -> Health:
+            judged.set()
+            return health  # type: ignore[return-value]  # on purpose
+
+        check.judge = judge  # type: ignore[method-assign]
+        await judged.wait()
+        await asyncio.sleep(0)
+        assert r.candidate("a").health == "unhealthy"

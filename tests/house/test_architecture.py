@@ -23,6 +23,7 @@ LAYERS = [
         "scoring",
         "sections",
         "structure",
+        "forms",
         "budget",
         "reservation",
         "ledger",

@@ -126,8 +126,21 @@ def pick(
         covered |= weight.keys() & best.stems
         picked.append(best)
         left = [each for each in left if each.text != best.text]
-    picked.sort(key=lambda each: (each.rank, each.span))
-    return Extract(tuple(picked), _coverage(picked, weight) if total else 0.0)
+    coverage = _coverage(picked, weight) if total else 0.0
+    return Extract(in_reading_order(picked), coverage)
+
+
+def in_reading_order(picked: Sequence[Sentence]) -> tuple[Sentence, ...]:
+    """Return sentences, best first, as one reads them: the best one's file comes first.
+
+    Within that file they stand in its order, after it by rank of their passages.
+    """
+
+    def place(each: Sentence) -> tuple[bool, int, int, tuple[int, int]]:
+        elsewhere = each.passage.path != picked[0].passage.path
+        return elsewhere, 0 if elsewhere else each.line, each.rank, each.span
+
+    return tuple(sorted(picked, key=place))
 
 
 def numbered(sentences: Sequence[Sentence]) -> tuple[list[str], tuple[Source, ...]]:

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from plb_backend_documents.extract import Extract, sentences_of
+from plb_backend_documents.extract import Extract, in_reading_order, sentences_of
 from plb_backend_documents.passages import HEADING_JOINT
 from plb_backend_documents.seal import UnusableIndex
 
@@ -181,8 +181,7 @@ class Meaning:
         best = float(scores.max())
         ranked = sorted(zip(-scores, sentences, strict=True), key=lambda each: each[0])
         picked = [each for score, each in ranked if -score > best - _SENTENCE_MARGIN]
-        chosen = sorted(picked[:limit], key=lambda each: (each.rank, each.span))
-        return Extract(tuple(chosen), best)
+        return Extract(in_reading_order(picked[:limit]), best)
 
 
 def passage_text(heading: str, text: str) -> str:

@@ -5,6 +5,7 @@ from plb_core.testing.contracts.backend import BackendContract
 from plb_core.testing.contracts.classifier import ClassifierContract
 from plb_core.testing.contracts.health_check import HealthCheckContract
 from plb_core.testing.contracts.quality_scorer import QualityScorerContract
+from plb_core.testing.contracts.store import StoreContract
 
 __all__ = [
     "AlgorithmContract",
@@ -12,4 +13,5 @@ __all__ = [
     "ClassifierContract",
     "HealthCheckContract",
     "QualityScorerContract",
+    "StoreContract",
 ]

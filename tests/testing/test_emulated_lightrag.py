@@ -13,7 +13,7 @@ from plb_core.types import Price
 from tests.testing.emulator_client import SHAPES, Client, shape
 
 QUESTION = {"query": "How do metformin and insulin lower glucose?", "mode": "mix"}
-HISTORY = ["body", "conversation_history"]
+HISTORY: list[object] = ["body", "conversation_history"]
 TURN = {"role": "user", "content": "Hello"}
 
 
@@ -102,7 +102,12 @@ async def test_references_carry_their_text_or_stay_away_as_asked(
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("mode", "cache", "steps"),
-    [("naive", "off", 2), ("mix", "off", 5), ("mix", "warm", 4)],
+    [
+        ("bypass", "off", 0),
+        ("naive", "off", 2),
+        ("mix", "off", 6),
+        ("mix", "warm", 5),
+    ],
 )
 async def test_progress_comes_first_and_the_time_last(
     http: Client, mode: str, cache: Literal["off", "warm"], steps: int
@@ -206,13 +211,15 @@ def test_inner_retries_delay_only_the_failures_that_are_retried() -> None:
         ({"query": "x" * 70_000}, "string_too_long", ["body", "query"]),
         ({"query": "hello", "top_k": 1001}, "less_than_equal", ["body", "top_k"]),
         (talk("hello"), "list_type", HISTORY),
-        (talk(["hello"]), "value_error", HISTORY),
+        (talk(["hello"]), "dict_type", [*HISTORY, 0]),
         (talk([{"role": "user"}]), "value_error", HISTORY),
+        (talk([{"content": "Hello"}]), "value_error", HISTORY),
+        (talk([TURN | {"content": None}]), "value_error", HISTORY),
     ],
 )
 @pytest.mark.parametrize("path", ["/query", "/query/stream", "/query/data"])
 async def test_what_it_cannot_take_is_a_422_that_echoes_the_input(
-    http: Client, body: object, kind: str, loc: list[str], path: str
+    http: Client, body: object, kind: str, loc: list[object], path: str
 ) -> None:
     async with LightRAGEmulator() as up:
         got = await http(up.url + path, body)
@@ -234,7 +241,7 @@ async def test_what_it_cannot_take_is_a_422_that_echoes_the_input(
     ids=["too many", "one too long", "too much in all"],
 )
 async def test_a_conversation_over_a_limit_is_a_422_that_names_it(
-    http: Client, turns: list[object], loc: list[str], limit: str
+    http: Client, turns: list[object], loc: list[object], limit: str
 ) -> None:
     async with LightRAGEmulator() as up:
         got = await http(up.url + "/query", talk(turns))
@@ -269,6 +276,8 @@ async def test_a_short_question_is_fine_when_nothing_is_retrieved(http: Client) 
     async with LightRAGEmulator() as up:
         got = await http(up.url + "/query", {"query": "hi", "mode": "bypass"})
     assert got.status == 200
+    assert got.json["references"] == []
+    assert "### References" not in got.json["response"]
 
 
 @pytest.mark.asyncio

@@ -56,12 +56,15 @@ def stream_lines(
 
 def progress_lines(request: Request, outcome: Outcome) -> list[Mapping[str, object]]:
     """Return the lines that tell how far retrieval has come."""
-    steps = ["retrieving_chunks"]
-    if request.fields.get("mode", "mix") != "naive":
+    mode = request.fields.get("mode", "mix")
+    if mode == "bypass":
+        return []
+    steps = ["retrieving_chunks", "reranking"]
+    if mode != "naive":
         graph = ["extracting_keywords", "retrieving_entities", "retrieving_relations"]
         steps = [*graph, *steps]
-    if outcome.generated and not outcome.kept:
-        steps.append("generating_response")
+        if outcome.generated and not outcome.kept:
+            steps.append("generating_response")
     return [{"progress": step} for step in steps]
 
 

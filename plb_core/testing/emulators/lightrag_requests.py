@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from plb_core.testing.emulators.wire import Request
@@ -108,16 +109,27 @@ def _about_history(request: Request) -> Finding | None:
     if len(history) > MAX_MESSAGES:
         message = f"conversation_history must hold at most {MAX_MESSAGES} messages"
         return _value_error(place, message, history)
-    for turn in history:
-        text = turn.get("content") if isinstance(turn, dict) else None
-        if not isinstance(text, str):
-            message = "Each message 'content' must be a string."
-            return _value_error(place, message, history)
-        if len(text) > MAX_MESSAGE_CHARACTERS:
-            limit = f"at most {MAX_MESSAGE_CHARACTERS} characters"
-            message = f"Each message 'content' must be {limit}."
-            return _value_error(place, message, history)
+    for number, turn in enumerate(history):
+        if not isinstance(turn, dict):
+            message = "Input should be a valid dictionary"
+            return finding_of("dict_type", [*place, number], message, turn)
+        problem = _turn_problem(turn)
+        if problem:
+            return _value_error(place, problem, history)
     return _about_all(request, history)
+
+
+def _turn_problem(turn: Mapping[str, object]) -> str:
+    for name in ("role", "content"):
+        if name not in turn:
+            return f"Each message must have a '{name}' key."
+    text = turn["content"]
+    if not isinstance(text, str):
+        return "Each message 'content' must be a string."
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        limit = f"at most {MAX_MESSAGE_CHARACTERS} characters"
+        return f"Each message 'content' must be {limit}."
+    return ""
 
 
 def _about_all(request: Request, history: list[object]) -> Finding | None:

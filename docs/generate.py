@@ -22,6 +22,7 @@ from plb_core.loader import COMMAND_GROUP, Loader
 from plb_core.sections import (
     INSTANCE_KINDS,
     BackendTable,
+    BreakerSettings,
     PluginPolicy,
     PriceTable,
     Route,
@@ -57,6 +58,7 @@ def settings() -> Iterator[str]:
         ("[backend.NAME], every plugin", BackendTable),
         ("[backend.NAME.price]", PriceTable),
         ("[budget]", Budget),
+        ("[breaker]", BreakerSettings),
         ("[plugins]", PluginPolicy),
     ):
         yield from _table(f"## `{name}`", cls)

@@ -20,6 +20,7 @@ from plb_core.sections import (
     AUTO,
     INSTANCE_KINDS,
     BackendTable,
+    BreakerSettings,
     Kind,
     PluginPolicy,
     Route,
@@ -72,6 +73,7 @@ class Config:
     problems: Problems = attrs.field(eq=False, repr=False)
     folder: FilePath = FilePath()
     budget: Budget = attrs.field(factory=Budget)
+    breaker: BreakerSettings = attrs.field(factory=BreakerSettings)
 
     def instance(self, kind: Kind, name: str) -> Instance:
         """Return the section `[kind.name]`, or a plugin of that name by itself."""
@@ -149,6 +151,7 @@ class _Reader:
             "track",
             "route",
             "budget",
+            "breaker",
             *INSTANCE_KINDS,
         )
         for name in self.document:
@@ -164,6 +167,7 @@ class _Reader:
             problems=self.problems,
             folder=folder,
             budget=self.one("budget", Budget),
+            breaker=self.one("breaker", BreakerSettings),
         )
         _check_names(config)
         return config

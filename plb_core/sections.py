@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import attrs
 
-from plb_core.settings import at_least, doc, positive
+from plb_core.settings import at_least, doc, positive, share
 from plb_core.types import Knowledge, Price
 
 Kind = Literal[
@@ -70,6 +70,80 @@ class Routing:
     health_check: str = attrs.field(
         default="", metadata=doc("The active health check; empty: none probes.")
     )
+
+
+@attrs.frozen
+class BreakerSettings:
+    """`[breaker]`: when calls to a failing backend stop, and how they come back."""
+
+    failure_threshold: int = attrs.field(
+        default=5,
+        validator=at_least(1),
+        metadata=doc("Failures in a row that open the breaker."),
+    )
+    success_threshold: int = attrs.field(
+        default=3,
+        validator=at_least(1),
+        metadata=doc("Successful trials that close it again."),
+    )
+    timeout_s: float = attrs.field(
+        default=5.0,
+        validator=positive,
+        metadata=doc(
+            "Seconds without calls when it opens; twice as long each time that it"
+            " opens again before it was closed for a whole window."
+        ),
+    )
+    max_timeout_s: float = attrs.field(
+        default=300.0,
+        validator=positive,
+        metadata=doc("The longest such time in seconds, before jitter."),
+    )
+    jitter: float = attrs.field(
+        default=0.5,
+        validator=share,
+        metadata=doc("Share by which that time is made longer or shorter at random."),
+    )
+    window_s: float = attrs.field(
+        default=30.0,
+        validator=positive,
+        metadata=doc("Seconds of calls that the two rates look at."),
+    )
+    minimum_calls: int = attrs.field(
+        default=20,
+        validator=at_least(1),
+        metadata=doc("Calls in the window below which the rates decide nothing."),
+    )
+    failure_rate: float = attrs.field(
+        default=0.5,
+        validator=[positive, share],
+        metadata=doc("Share of failed calls in the window that opens it."),
+    )
+    slow_call_s: float | None = attrs.field(
+        default=None,
+        validator=positive,
+        metadata=doc("Seconds above which a call is slow; absent: none is."),
+    )
+    slow_rate: float = attrs.field(
+        default=0.5,
+        validator=[positive, share],
+        metadata=doc(
+            "Share of slow calls in the window that opens it, and of slow trials"
+            " that keeps it from closing."
+        ),
+    )
+    half_open_permits: int = attrs.field(
+        default=1,
+        validator=at_least(1),
+        metadata=doc("Trials at once after the open time."),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_timeout_s < self.timeout_s:
+            raise ValueError(
+                f"max_timeout_s = {self.max_timeout_s:g} is less than"
+                f" timeout_s = {self.timeout_s:g}"
+            )
 
 
 @attrs.frozen

@@ -54,6 +54,7 @@ def _effective(config: Config) -> dict[str, Any]:
         "routing": _plain(config.routing),
         "plugins": _plain(config.plugins),
         "budget": _plain(config.budget),
+        "breaker": _plain(config.breaker),
         "track": {name: _plain(track) for name, track in config.tracks.items()},
         "route": {name: _plain(route) for name, route in config.routes.items()},
         "backend": {

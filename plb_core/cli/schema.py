@@ -15,6 +15,7 @@ from plb_core.loader import Loader
 from plb_core.sections import (
     INSTANCE_KINDS,
     BackendTable,
+    BreakerSettings,
     Kind,
     PluginPolicy,
     Route,
@@ -57,6 +58,7 @@ def config_schema(loader: Loader) -> tuple[Schema, list[str]]:
         "routing": class_schema(Routing),
         "plugins": class_schema(PluginPolicy),
         "budget": class_schema(Budget),
+        "breaker": class_schema(BreakerSettings),
         "track": _named(class_schema(Track)),
         "route": _named(class_schema(Route)),
         "backend": _named(_any_plugin(kinds.get("backend", {}), BackendTable)),

@@ -15,13 +15,14 @@ SHIPPED = [CORE, ROOT / "plb_contrib_algorithms", ROOT / "plugins"]
 
 # Lower layers first; a module may import from its own layer and those before it.
 LAYERS = [
-    ["types", "errors"],
+    ["types", "errors", "rolling", "retry_budget"],
     ["candidate", "settings", "toml_lines", "strict_json", "source", "day", "spending"],
     ["protocols"],
     [
         "hookspecs",
         "scoring",
         "sections",
+        "breaker",
         "structure",
         "forms",
         "budget",

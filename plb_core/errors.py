@@ -10,6 +10,8 @@ PlbError
     ├── UnknownModel        nothing serves the requested model
     ├── UnknownRequest      no such request is remembered
     ├── NoBackendAvailable  nothing is open, or the attempts are used up
+    ├── Overloaded          plb has more to do than it can; nothing was sent
+    ├── RateLimited         one client asks more often than it may
     ├── BudgetExhausted     the day's money is used up
     ├── LedgerUnavailable   the store of the money's ledger cannot write
     ├── AlgorithmFailed     an algorithm raised or chose something impossible
@@ -132,11 +134,41 @@ class NoBackendAvailable(RequestError):
         super().__init__(message)
 
 
+class Overloaded(RequestError):
+    """More is asked than can be answered in time; nothing was sent.
+
+    `retry_after_s` is a wait in seconds that differs from one refusal to the next, so
+    that those refused do not come back together. `busy`: load, not failure.
+    """
+
+    code = "overloaded"
+    busy: ClassVar[bool] = True
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class RateLimited(RequestError):
+    """One client asks more often than it may; nothing was sent.
+
+    `retry_after_s` is the time in seconds until it may ask again.
+    """
+
+    code = "rate_limited"
+
+    def __init__(self, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"this client's rate limit is reached; ask again in {retry_after_s:.3f} s"
+        )
+
+
 class BudgetExhausted(RequestError):
     """The day's budget has no room for this question; nothing was sent.
 
     `scope` is the tightest budget, `left_micro_usd` what it has left, and
-    `retry_after_s` the seconds until the next day begins.
+    `retry_after_s` the seconds until the next day begins (0 for the question's own).
     """
 
     code = "budget_exhausted"
@@ -145,9 +177,13 @@ class BudgetExhausted(RequestError):
         self.scope = scope
         self.left_micro_usd = left_micro_usd
         self.retry_after_s = retry_after_s
+        left = f"{left_micro_usd / 1e6:.6f} US dollars are left"
+        if scope.kind == "question":
+            super().__init__(f"the question's own budget is used up: {left}")
+            return
         super().__init__(
-            f"the daily budget of {scope} is used up: {left_micro_usd / 1e6:.6f} US"
-            f" dollars are left; the next day begins in {retry_after_s:.0f} s"
+            f"the daily budget of {scope} is used up: {left}; the next day begins in"
+            f" {retry_after_s:.0f} s"
         )
 
 
@@ -178,19 +214,25 @@ class NoAnswer(RequestError):
 
     def __init__(self, message: str, *, reason: NoAnswerReason = "not_found") -> None:
         self.reason = reason
+        # Refused before any work; in the other cases someone may have been at work.
+        refused = reason in ("invalid_request", "context_length")
+        self.billed_micro_usd: int | None = 0 if refused else None
         super().__init__(message)
 
 
 class BackendError(RequestError):
     """A backend failed.
 
-    `retryable` allows another attempt, `sent` is False only when provably not one
-    byte of the request left (so nothing can have been billed), `retry_after_s` is
-    the wait the backend asked for. `backend` is filled in by the core.
+    `retryable` allows another attempt on the same backend. `sent` is False only when
+    provably not one byte of the request left, so that nothing can have been billed.
+    `retry_after_s` is the wait the backend asked for.
+    `billed_micro_usd` is what the call certainly cost, 0 for a refusal that bills
+    nothing, None when nobody knows. `backend` is filled in by the core.
     """
 
     code = "backend_error"
     retryable: bool = True
+    billed_micro_usd: int | None = None
     backend: str = ""
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import attrs
 
+from plb_core.error_actions import Action, known_codes
 from plb_core.settings import at_least, doc, positive, share
 from plb_core.types import Knowledge, Price
 
@@ -57,6 +58,14 @@ class Routing:
         default=3,
         validator=at_least(1),
         metadata=doc("Backends asked for one question before giving up."),
+    )
+    longest_wait_s: float = attrs.field(
+        default=2.0,
+        validator=at_least(0),
+        metadata=doc(
+            "Seconds that a busy backend may ask to be waited for when nothing else"
+            " is open; longer ones close it until then."
+        ),
     )
     classifier: str = attrs.field(
         default="", metadata=doc("The query classifier; empty: none narrows.")
@@ -144,6 +153,70 @@ class BreakerSettings:
                 f"max_timeout_s = {self.max_timeout_s:g} is less than"
                 f" timeout_s = {self.timeout_s:g}"
             )
+
+
+@attrs.frozen
+class RateLimitSettings:
+    """`[overload.rate_limit]`: how often one client may ask."""
+
+    requests_per_minute: int = attrs.field(
+        validator=at_least(1),
+        metadata=doc("Requests a minute that each client may make for ever."),
+    )
+    burst: int = attrs.field(
+        default=10,
+        validator=at_least(1),
+        metadata=doc("Requests that a client who was quiet may make at once."),
+    )
+
+
+@attrs.frozen
+class OverloadSettings:
+    """`[overload]`: how many requests run, how many wait, and for how long."""
+
+    max_in_flight: int | None = attrs.field(
+        default=None,
+        validator=at_least(1),
+        metadata=doc("Requests at once; absent: found out from the backends' speed."),
+    )
+    initial_limit: int = attrs.field(
+        default=64,
+        validator=at_least(1),
+        metadata=doc("Requests at once to begin with, where that is found out."),
+    )
+    min_limit: int = attrs.field(
+        default=4,
+        validator=at_least(1),
+        metadata=doc("Requests at once that always may run, where that is found out."),
+    )
+    max_limit: int = attrs.field(
+        default=1024,
+        validator=at_least(1),
+        metadata=doc("The most requests at once, where that is found out."),
+    )
+    queue_length: int = attrs.field(
+        default=256,
+        validator=at_least(0),
+        metadata=doc("Requests that may wait for their turn; others are refused."),
+    )
+    queue_age_s: float = attrs.field(
+        default=1.0,
+        validator=positive,
+        metadata=doc("Seconds after which a waiting request is refused."),
+    )
+    admin_lane: int = attrs.field(
+        default=4,
+        validator=at_least(1),
+        metadata=doc("Health and admin requests at once, beside all others."),
+    )
+    rate_limit: RateLimitSettings | None = attrs.field(
+        default=None,
+        metadata=doc("How often one client may ask; absent: as often as it likes."),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if not self.min_limit <= self.initial_limit <= self.max_limit:
+            raise ValueError("expected min_limit <= initial_limit <= max_limit")
 
 
 @attrs.frozen
@@ -242,6 +315,18 @@ class BackendTable:
     )
     price: PriceTable | None = attrs.field(
         default=None, metadata=doc("Prices; default: the plugin's.")
+    )
+    context_tokens: int | None = attrs.field(
+        default=None,
+        validator=at_least(1),
+        metadata=doc("Tokens its context holds, to find a larger one when it is full."),
+    )
+    on_error: Mapping[str, Action] = attrs.field(
+        factory=dict,
+        validator=known_codes,
+        metadata=doc(
+            "What to do about an error, by its code; see `plb explain errors`."
+        ),
     )
 
 

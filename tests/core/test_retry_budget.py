@@ -56,6 +56,14 @@ def test_many_requests_allow_their_share_and_not_the_floor_on_top() -> None:
     assert granted(budget) == 200
 
 
+def test_by_default_ten_are_granted_in_ten_seconds_without_any_request() -> None:
+    clock = FakeClock()
+    budget = RetryBudget(clock)
+    assert granted(budget) == 10
+    clock.advance(11.0)
+    assert granted(budget) == 10
+
+
 def test_few_requests_have_the_floor() -> None:
     clock = FakeClock()
     budget = RetryBudget(clock, ratio=0.1, floor_per_s=0.5, reserve=0.0)

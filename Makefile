@@ -6,6 +6,7 @@
 #   make slow    tests that need minutes or install a server of their own
 #   make bench   measure; prints figures and asserts none
 #   make cover   the tests with branch coverage
+#   make mutants break breaker and retry budget in every small way; tests must notice
 #   make docs    write config.toml and the generated reference pages
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ QUESTION := What are metabolic pathways?
 # A terminal keeps serving; CI or a pipe stops after the answer.
 ONCE := $(if $(CI),--once,$(shell test -t 1 || echo --once))
 
-.PHONY: run test check slow bench cover docs clean
+.PHONY: run test check slow bench cover mutants docs clean
 
 run: $(VENV)/installed
 	$(BIN)/plb serve --config config.toml --ask "$(QUESTION)" $(ONCE)
@@ -42,12 +43,17 @@ cover: $(VENV)/tools
 	$(BIN)/python -m coverage run -m pytest -m "not slow"
 	$(BIN)/python -m coverage report
 
+mutants: $(VENV)/tools
+	$(PIP) install "mutmut>=3.8,<4"
+	$(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
+
 docs: $(VENV)/tools
 	$(BIN)/plb init --force
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .venv-* build dist
+	rm -rf $(VENV) .venv-* build dist mutants
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

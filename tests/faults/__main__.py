@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parents[1] / "docs" / "explanation" / "faults.md"
@@ -28,6 +29,7 @@ def main() -> int:
     from tests.faults.case import RECORD
     from tests.faults.page import page
 
+    logger.remove()  # cases read the log themselves
     RECORD.unlink(missing_ok=True)
     arguments = ["-m", "faults", "-s", "-q", "--timeout", "900", str(FOLDER)]
     if options.cases:

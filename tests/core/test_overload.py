@@ -348,3 +348,55 @@ def test_bounds_out_of_order_are_refused(bounds: dict[str, int]) -> None:
 def test_no_client_is_limited_unless_asked_for() -> None:
     assert OverloadSettings().rate_limit is None
     assert RateLimitSettings(60).burst == 10
+
+
+def test_calm_after_a_long_overload_is_believed_soon() -> None:
+    clock = FakeClock()
+    limit = AdaptiveLimit(OverloadSettings(max_limit=64), clock())
+
+    def window(latency_s: float) -> None:
+        clock.advance(latency_s + 0.01)
+        for _ in range(64):
+            limit.answered(latency_s, 64, clock())
+
+    for _ in range(50):
+        window(10.0)
+    for _ in range(40):
+        window(0.1)
+    for _ in range(3):
+        window(1.0)
+    assert limit.limit < 64  # ten times slower than usual, and noticed
+
+
+def test_a_waiter_cancelled_just_now_is_pushed_out_as_cancelled() -> None:
+    async def main() -> None:
+        it = gate(queue_length=2)
+        it.leave(it.try_enter(), 0.05, "success")
+        it.try_enter()
+        old = waiters(it, 2)
+        await asyncio.sleep(0.1)
+        old[0].cancel()
+        with pytest.raises(TimeoutError):
+            # Without a step between the cancelling and the newcomer.
+            async with asyncio.timeout(0.01):
+                await it.wait(60.0)
+        assert old[0].cancelled()
+        assert not old[1].done()
+        old[1].cancel()
+
+    simulate(main())
+
+
+def test_a_waiter_cancelled_as_its_time_is_up_is_cancelled() -> None:
+    async def main() -> None:
+        it = gate()
+        it.try_enter()
+        (task,) = waiters(it, 1)
+        await asyncio.sleep(0)
+        # Made after the waiter's own timer and due at the same time: it runs first.
+        asyncio.get_running_loop().call_at(0.999_999_999_9, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert it.waiting == 0
+
+    simulate(main())

@@ -133,6 +133,14 @@ class Case:
         return read_text(self.text(replace), file="config.toml")
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _start(self) -> None:
         os.environ["PLB_FAULTS_KEY"] = CANARY
         gc.collect()
         self._files, self._tasks = open_files(), len(asyncio.all_tasks())
@@ -149,7 +157,6 @@ class Case:
         reset_peak()
         self._rss_mib = rss_mib()
         await self._stack.enter_async_context(self._lag)
-        return self
 
     async def load(self, **options: object) -> Sequence[Sent]:
         """Send the base load, or what `options` of `Load` say; return what came."""

@@ -76,9 +76,12 @@ async def test_f36_ten_times_the_capacity() -> None:
             each.retry_after_ms is None for each in sent if each.outcome == "shed"
         )
         case.figure("goodput_share", goodput, at_least=0.9)
-        # The first half second, before overload is noticed, is a sixth of this run.
+        # Those of the first moments, before the overload is noticed, waited in turn:
+        # too few to count in a minute, but a good part of three seconds.
         case.figure("admitted_p99_of_base", ratio, at_most=2.0 if FULL else 10.0)
-        case.figure("shed_p99_ms", percentile_ms(shed, 0.99), at_most=20)
+        case.figure(
+            "shed_p99_ms", percentile_ms(shed, 0.99), at_most=20 if FULL else 200
+        )
         case.exactly("shed_without_retry_after", without, 0)
         case.figure("healthz_p99_ms", percentile_ms(checks, 0.99), at_most=50)
         case.exactly("failures_after", case.failures(after), 0)

@@ -23,8 +23,10 @@ from plb_core.sections import (
     INSTANCE_KINDS,
     BackendTable,
     BreakerSettings,
+    OverloadSettings,
     PluginPolicy,
     PriceTable,
+    RateLimitSettings,
     Route,
     Routing,
     Track,
@@ -59,6 +61,8 @@ def settings() -> Iterator[str]:
         ("[backend.NAME.price]", PriceTable),
         ("[budget]", Budget),
         ("[breaker]", BreakerSettings),
+        ("[overload]", OverloadSettings),
+        ("[overload.rate_limit]", RateLimitSettings),
         ("[plugins]", PluginPolicy),
     ):
         yield from _table(f"## `{name}`", cls)

@@ -24,6 +24,7 @@ from plb_core.errors import (
     UnknownModel,
 )
 from plb_core.hookspecs import BuildContext, NoSettings, Provider, hookimpl
+from plb_core.ledger_records import LedgerRow, LedgerState, Scope
 from plb_core.protocols import Choice
 from plb_core.scoring import ScoringAlgorithm
 from plb_core.settings import EnvVar, Secret, doc
@@ -36,8 +37,6 @@ from plb_core.types import (
     Embeddings,
     Event,
     HealthRecord,
-    LedgerRow,
-    LedgerState,
     ModelMap,
     Outcome,
     Price,
@@ -45,7 +44,6 @@ from plb_core.types import (
     Problem,
     Query,
     Rating,
-    Scope,
     Source,
     Usage,
 )

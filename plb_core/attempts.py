@@ -7,40 +7,52 @@ come between a choice and the counters it was based on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import sys
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from plb_core.error_actions import action_for
 from plb_core.errors import (
     AlgorithmFailed,
     BackendBusy,
     BackendError,
-    BackendTimeout,
-    BadAnswer,
+    BudgetExhausted,
+    LedgerUnavailable,
     NoAnswer,
     NoBackendAvailable,
+    Overloaded,
     RequestError,
 )
+from plb_core.failures import (
+    as_failure,
+    forget_frames,
+    pause_s,
+    times_cancelled,
+    verdict,
+)
 from plb_core.history import Attempt, Trace
+from plb_core.overload import ended
+from plb_core.payment import TooDear, charge
 from plb_core.protocols import Choice
+from plb_core.retry_budget import full_jitter
 from plb_core.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from plb_core.candidate import Candidate
+    from plb_core.payment import Payment
     from plb_core.plan import NamedAlgorithm, Plan, Pool
-    from plb_core.protocols import Backend
+    from plb_core.shared import Call, Shared
     from plb_core.types import Query, Result, Usage
 
 Returned = TypeVar("Returned")
 
-BUSY_PAUSE_S: Final = 1.0
-"""How long a busy backend is left alone when it names no time itself."""
-
-LONGEST_PAUSE_S: Final = 3600.0
-"""No backend can close itself for longer than an hour, whatever it asks for."""
-
 _PROBABILITY_SLACK: Final = 1.0 + 1e-9  # sums of shares may round above one
+
+
+AGAIN_WITHIN_S: Final = 0.1
+"""A second try on the same backend comes within this time: most hiccups are shorter,
+and the user is waiting."""
 
 
 class Request:
@@ -55,12 +67,14 @@ class Request:
         query: Query,
         pool: Pool,
         trace: Trace,
-        now: Callable[[], float],
+        shared: Shared,
     ) -> None:
+        now = shared.now
         self.plan = plan
         self.query = query
         self.pool = pool
         self.trace = trace
+        self.shared = shared
         self.now = now
         self.started_s = now()
         deadline_s = query.deadline_s
@@ -68,16 +82,57 @@ class Request:
             deadline_s = plan.config.routing.deadline_s
         self.deadline_at_s = self.started_s + deadline_s
         self.waited_s = 0.0
+        self._payment: Payment | None = None
+        if shared.till is not None:
+            self._payment = shared.till.payment(
+                trace.request_id, pool.track.name, query
+            )
+        self._asked = 0
+        self._ticket = 0
+        self._last_failed = False
+        self._again = ""
+        self._smallest_context = 0
         self._first_error: BackendError | None = None
         self._first_refusal: NoAnswer | None = None
+        self._no_money: RequestError | None = None
 
-    async def run(
-        self, call: Callable[[Backend, float], Awaitable[Returned]]
-    ) -> tuple[Attempt, Returned]:
-        """Return the first success of `call(backend, timeout_s)` and its attempt.
+    async def enter(self) -> None:
+        """Pass the gate, waiting for a place if need be; raises `Overloaded`."""
+        gate = self.shared.gate
+        if gate is not None:
+            try:
+                self._ticket = gate.try_enter() or await gate.wait(
+                    self.deadline_at_s - self.now()
+                )
+            except Overloaded as error:
+                raise self._identified(error) from None
+
+    def enter_now(self) -> None:
+        """Pass the gate without waiting; raises `Overloaded` when there is no place."""
+        gate = self.shared.gate
+        if gate is not None:
+            self._ticket = gate.try_enter()
+            if not self._ticket:
+                raise self._identified(Overloaded("no place is free", 1.0))
+
+    def leave(self) -> None:
+        """Give the place inside the gate back; does so once."""
+        gate, ticket = self.shared.gate, self._ticket
+        if gate is not None and ticket:
+            self._ticket = 0
+            result: Result = "cancelled"
+            error = ""
+            if self.trace.attempts:
+                last = self.trace.attempts[-1]
+                result, error = last.result or "cancelled", last.error
+            gate.leave(ticket, self.waited_s, ended(result, error))
+
+    async def run(self, call: Call[Returned]) -> tuple[Attempt, Returned]:
+        """Return the first success of `call(backend, query, timeout_s)`, its attempt.
 
         The attempt is still open: the caller finishes it. Raises `NoAnswer` when
-        every backend asked was healthy and had none, `NoBackendAvailable` otherwise.
+        every backend asked was healthy and had none, `BudgetExhausted` when money is
+        what was missing, `NoBackendAvailable` otherwise.
         """
         self.plan.choosing += 1
         try:
@@ -86,40 +141,58 @@ class Request:
             self.plan.choosing -= 1
 
     async def _attempt_until_done(
-        self, call: Callable[[Backend, float], Awaitable[Returned]]
+        self, call: Call[Returned]
     ) -> tuple[Attempt, Returned]:
-        cancelled_before = _times_cancelled()
+        cancelled_before = times_cancelled()
         while True:
             attempt = self.begin()
             candidate = attempt.candidate
             timeout_s = self.time_left_s(attempt, attempt.started_s)
             try:
+                query = self.query
+                if self._payment is not None:
+                    query = await self._payment.hold(attempt, query)
                 async with asyncio.timeout(timeout_s):
                     backend = self.plan.backends[candidate.name]
-                    return attempt, await call(backend, timeout_s)
+                    self._asked += 1
+                    attempt.sent = True
+                    return attempt, await call(backend, query, timeout_s)
+            except (BudgetExhausted, LedgerUnavailable) as error:
+                self._pass_over(attempt, error)
+            except TooDear as error:
+                self.finish(attempt, "cancelled", error="too_dear")
+                raise self._exhausted(str(error)) from error
             except (Exception, asyncio.CancelledError) as error:
                 # Counted, because a plugin may raise the one in place of the other.
-                if _times_cancelled() > cancelled_before:
+                if times_cancelled() > cancelled_before:
                     self.finish(attempt, "cancelled")
                     if isinstance(error, asyncio.CancelledError):
                         raise
                     raise asyncio.CancelledError from error
-                self.fail(attempt, _as_failure(error, candidate, timeout_s))
+                await self._recover(attempt, as_failure(error, candidate, timeout_s))
             except BaseException:  # the program ends: the slot must come back
                 self.finish(attempt, "cancelled")
                 raise
+
+    def must_pay(self, attempt: Attempt) -> bool:
+        """Whether the attempt's money has to be held before it is sent."""
+        price = attempt.candidate.info.traits.price
+        return self._payment is not None and (price is None or not price.free)
 
     def begin(self) -> Attempt:
         """Choose a backend and take one of its slots."""
         attempts = self.trace.attempts
         now_s = self.now()
-        if len(attempts) >= self.plan.config.routing.max_attempts:
-            raise self._exhausted(f"gave up after {len(attempts)} attempts")
+        if self._asked >= self.plan.config.routing.max_attempts:
+            raise self._exhausted(f"gave up after {self._asked} attempts")
         if not now_s < self.deadline_at_s:  # so that NaN allows nothing
             raise self._exhausted("the time allowed is used up")
         candidates = self._open(now_s)
         if not candidates:
             raise self._nothing_open(now_s)
+        if self._last_failed and not self.shared.retries.withdraw():
+            raise self._exhausted("too many attempts fail to try again now")
+        self._last_failed = False
         named, choice, fallbacks = self._choose(candidates)
         chosen = choice.candidate
         attempt = Attempt(
@@ -133,6 +206,7 @@ class Request:
             now_s,
         )
         attempts.append(attempt)
+        attempt.token = chosen.breaker.start(now_s)
         chosen.in_flight += 1
         return attempt
 
@@ -144,16 +218,21 @@ class Request:
     def fail(self, attempt: Attempt, error: BackendError | NoAnswer) -> None:
         """Close an attempt that gave no answer; the first cause is kept."""
         candidate = attempt.candidate
+        forget_frames(error)
         if isinstance(error, NoAnswer):
             self._first_refusal = self._first_refusal or error
-            self.finish(attempt, "no_answer", error=error.code)
+            self.finish(
+                attempt, "no_answer", error=error.code, bill=error.billed_micro_usd
+            )
             return
         error.backend = candidate.name
         self._first_error = self._first_error or error
-        self.finish(attempt, "error", error=error.code)
-        pause_s = _pause_s(error)
-        if pause_s is not None:
-            until_s = self.now() + pause_s
+        self._last_failed = True
+        attempt.sent = attempt.sent and error.sent is not False
+        self.finish(attempt, "error", error=error.code, bill=error.billed_micro_usd)
+        pause = pause_s(error)
+        if pause is not None:
+            until_s = self.now() + pause
             candidate.closed_until_s = max(candidate.closed_until_s, until_s)
 
     def finish(
@@ -165,9 +244,13 @@ class Request:
         ttft_s: float | None = None,
         usage: Usage | None = None,
         cost_micro_usd: int | None = None,
+        bill: int | None = None,
         quality: Mapping[str, float] | None = None,
     ) -> None:
-        """Close an attempt: give the slot back and let everyone learn from it."""
+        """Close an attempt: give the slot back and let everyone learn from it.
+
+        `bill` is what it certainly cost in micro-USD, None when nobody knows.
+        """
         if attempt.result:
             return
         now_s = self.now()
@@ -177,6 +260,11 @@ class Request:
         attempt.error = error
         attempt.latency_s = now_s - attempt.started_s
         self.waited_s += attempt.latency_s
+        candidate.breaker.finish(
+            attempt.token, verdict(result, error), attempt.latency_s, now_s
+        )
+        if attempt.reservation is not None:
+            charge(attempt, bill)
         choice = attempt.choice
         outcome = Outcome(
             self.trace.request_id,
@@ -202,28 +290,77 @@ class Request:
         for listener in self.plan.listeners:
             listener.observe(outcome)
 
+    async def _recover(self, attempt: Attempt, error: BackendError | NoAnswer) -> None:
+        """Close a failed attempt and prepare for the next one, or raise its error."""
+        candidate = attempt.candidate
+        self.fail(attempt, error)
+        action = action_for(error, candidate.info.on_error)
+        if action == "stop":
+            raise self._exhausted("it must not be tried elsewhere")
+        if action == "larger":
+            self._smallest_context = (candidate.info.context_tokens or sys.maxsize) + 1
+        if action not in ("again", "wait") or self._has_again(candidate):
+            return
+        now_s = self.now()
+        if action == "again" and self._alone(candidate, now_s):
+            pause_s = full_jitter(1, AGAIN_WITHIN_S, AGAIN_WITHIN_S, self.shared.rng)
+        elif action == "wait" and not self._open(now_s):
+            pause_s = max(candidate.closed_until_s - now_s, 0.0)
+            if pause_s > self.plan.config.routing.longest_wait_s:
+                return
+        else:
+            return
+        if now_s + pause_s < self.deadline_at_s:
+            await asyncio.sleep(pause_s)
+            self._again = candidate.name
+
+    def _has_again(self, candidate: Candidate) -> bool:
+        """Whether the backend was asked twice for this request."""
+        asked = [attempt.candidate.name for attempt in self.trace.attempts]
+        return asked.count(candidate.name) > 1
+
+    def _alone(self, candidate: Candidate, now_s: float) -> bool:
+        """Whether nobody else of the backend's tier is left to ask."""
+        tried = [attempt.candidate.name for attempt in self.trace.attempts]
+        return not any(
+            each.name not in tried and each.admits(now_s)
+            for tier in self.pool.tiers
+            if candidate in tier
+            for each in tier
+        )
+
+    def _pass_over(
+        self, attempt: Attempt, error: BudgetExhausted | LedgerUnavailable
+    ) -> None:
+        """Leave a backend for which there is no money; raise where that is the rule."""
+        self.finish(attempt, "cancelled", error=error.code)
+        self._no_money = self._no_money or error
+        till = self.shared.till
+        if till is not None and till.budget.when_exhausted == "refuse":
+            raise self._identified(error)
+
     def _open(self, now_s: float) -> Sequence[Candidate]:
         tried = self.trace.attempts
         for tier in self.pool.tiers:
-            for each in tier:
-                if (
-                    each.in_flight >= each.max_in_flight
-                    or each.closed_until_s > now_s
-                    or each.health == "unhealthy"
-                    or tried
-                ):
-                    break
-            else:
-                return tier  # the usual case allocates nothing
-            names = [attempt.candidate.name for attempt in tried]
+            if not tried:
+                for each in tier:
+                    if not (each.breaker.closed and each.admits(now_s)):
+                        break
+                else:
+                    return tier  # the usual case allocates nothing
+            names = {attempt.candidate.name for attempt in tried} - {self._again}
             left = tuple(
                 each
                 for each in tier
-                if each.in_flight < each.max_in_flight
-                and each.closed_until_s <= now_s
-                and each.health != "unhealthy"
-                and each.name not in names
+                if each.name not in names
+                and each.admits(now_s)
+                and (each.info.context_tokens or 0) >= self._smallest_context
             )
+            # A backend that may be well again gets this request as its trial: an
+            # algorithm that remembers its failures would never send it one.
+            trial = next((each for each in left if not each.breaker.closed), None)
+            if trial is not None:
+                return (trial,)
             if left:
                 return left
         return ()
@@ -257,6 +394,8 @@ class Request:
 
     def _exhausted(self, message: str) -> RequestError:
         """Return what the caller sees when every permitted attempt failed."""
+        if self._first_error is None and self._no_money is not None:
+            return self._identified(self._no_money)
         if self._first_error is None and self._first_refusal is not None:
             return self._identified(self._first_refusal)
         cause = self._first_error
@@ -275,7 +414,14 @@ class Request:
             for each in members
             if each.closed_until_s > now_s and each.health != "unhealthy"
         ]
-        busy = all(each.health != "unhealthy" for each in members)
+        waits += [
+            each.breaker.retry_at_s - now_s
+            for each in members
+            if each.breaker.retry_at_s is not None
+        ]
+        busy = all(
+            each.health != "unhealthy" and each.breaker.closed for each in members
+        )
         message = "no backend is open"
         cause = self._first_error
         if cause is not None:
@@ -290,39 +436,3 @@ class Request:
     def _identified(self, error: RequestError) -> RequestError:
         error.request_id = self.trace.request_id
         return error
-
-
-def _times_cancelled() -> int:
-    """Return how often the running task was asked to end."""
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
-
-
-def _pause_s(error: BackendError) -> float | None:
-    """Return how long to leave a failed backend alone; plugins may pass on nonsense."""
-    wanted_s: object = error.retry_after_s
-    if isinstance(wanted_s, int | float) and wanted_s >= 0:
-        return min(wanted_s, LONGEST_PAUSE_S)
-    return BUSY_PAUSE_S if isinstance(error, BackendBusy) else None
-
-
-def _as_failure(
-    error: BaseException, candidate: Candidate, timeout_s: float
-) -> BackendError | NoAnswer:
-    """Return what a call's exception says about the backend."""
-    if isinstance(error, BackendError | NoAnswer):
-        return error
-    if isinstance(error, TimeoutError):
-        late = BackendTimeout(f"no answer within {timeout_s:.3g} s")
-        late.__cause__ = error
-        return late
-    return plugin_fault(candidate, error)
-
-
-def plugin_fault(candidate: Candidate, error: BaseException) -> BadAnswer:
-    """Return the backend error for an exception that no protocol allows."""
-    fault = BadAnswer(
-        f"the plugin {candidate.info.plugin!r} raised {type(error).__name__}"
-    )
-    fault.__cause__ = error
-    return fault

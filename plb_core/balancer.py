@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -19,12 +20,18 @@ from plb_core.errors import BadAnswer, NoBackendAvailable, UnknownRequest
 from plb_core.health import HealthMonitor
 from plb_core.history import Attempt, History, Trace
 from plb_core.lease import Lease
+from plb_core.ledger import Ledger
 from plb_core.lifecycle import Leaving, start_all
 from plb_core.loader import Loader
+from plb_core.overload import Gate
+from plb_core.payment import Till
 from plb_core.replies import EmbeddingsReply, Reply
+from plb_core.retry_budget import RetryBudget
+from plb_core.shared import Shared
 from plb_core.stream import ReplyStream
 from plb_core.trust import (
     UNCLASSIFIED,
+    answer_bill,
     answer_cost,
     answer_quality,
     classify,
@@ -62,6 +69,10 @@ class Balancer:
         self._now = time.monotonic
         self._loader = Loader(config.plugins, plugins)
         self._plan = build_plan(config, self._loader, now=self._now, rng=self._rng)
+        self._retries = RetryBudget(self._now)
+        self._gate = self._make_gate(config)
+        self.ledger = self._make_ledger()
+        self._shared = self._make_shared(self._plan)
         self._history = History()
         self._monitor: HealthMonitor | None = None
         self._state: Literal["new", "open", "closed"] = "new"
@@ -93,7 +104,14 @@ class Balancer:
         async with self._changing:
             self._refuse_when_closed()
             if self._state == "new":
-                await start_all(self._plan.backends.values())
+                if self.ledger is not None:
+                    await self.ledger.open()
+                try:
+                    await start_all(self._plan.backends.values())
+                except BaseException:
+                    if self.ledger is not None:
+                        await self.ledger.close()
+                    raise
                 self._state = "open"
                 self._watch()
 
@@ -110,6 +128,8 @@ class Balancer:
             if was == "open":
                 self._retire(self._plan, set())
                 await self._leaving.close(self._plan.config.routing.deadline_s)
+                if self.ledger is not None:
+                    await self.ledger.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -126,20 +146,17 @@ class Balancer:
     async def ask(self, query: Query | str) -> Reply:
         """Return the answer of the first backend that has one.
 
-        Raises `UnknownModel`, `NoAnswer`, `NoBackendAvailable` or `AlgorithmFailed`.
+        Raises `UnknownModel`, `NoAnswer`, `NoBackendAvailable`, `AlgorithmFailed`,
+        `BudgetExhausted`, `LedgerUnavailable`, `Overloaded` or `RateLimited`.
         Cancelling the call cancels the backend's.
         """
         request = self._request(query)
-        asked = request.query
-
-        async def call(backend: Backend, timeout_s: float) -> Answer:
-            answer = await backend.ask(asked, timeout_s)
-            if not is_answer(answer):
-                raise BadAnswer("the plugin returned no answer with text")
-            return answer
-
-        attempt, answer = await request.run(call)
-        return self._answered(request, attempt, answer, None)
+        await request.enter()
+        try:
+            attempt, answer = await request.run(_ask)
+            return self._answered(request, attempt, answer, None)
+        finally:
+            request.leave()
 
     def stream(self, query: Query | str) -> ReplyStream:
         """Return the answer as it comes; see `ReplyStream`."""
@@ -150,19 +167,27 @@ class Balancer:
 
         `query` says where to send it (`model`, `session`, …); its text is not used.
         """
+        # Its text is what the ceiling of the cost is reckoned from.
+        query = attrs.evolve(query, text="\n".join(inputs), max_output_tokens=1)
         request = self._request(query, "embeddings")
 
-        async def call(backend: Backend, timeout_s: float) -> Embeddings:
+        async def call(backend: Backend, query: Query, timeout_s: float) -> Embeddings:
             # `pool` admits only backends that declare "embeddings".
-            made = await backend.embed(request.query, inputs, timeout_s)  # type: ignore[attr-defined]
+            made = await backend.embed(query, inputs, timeout_s)  # type: ignore[attr-defined]
             if not isinstance(made, Embeddings) or len(made.vectors) != len(inputs):
                 raise BadAnswer("the plugin did not return one vector per input")
             return made
 
-        attempt, embeddings = await request.run(call)
-        scorer = request.plan.cost_scorer
-        cost = usage_cost(scorer, embeddings.usage, attempt.candidate.info)
-        request.finish(attempt, "answer", usage=embeddings.usage, cost_micro_usd=cost)
+        await request.enter()
+        try:
+            attempt, embeddings = await request.run(call)
+            usage, info = embeddings.usage, attempt.candidate.info
+            cost = usage_cost(request.plan.cost_scorer, usage, info)
+            request.finish(
+                attempt, "answer", usage=usage, cost_micro_usd=cost, bill=cost
+            )
+        finally:
+            request.leave()
         total_s = self._now() - request.started_s
         return EmbeddingsReply(
             request.trace.request_id,
@@ -216,7 +241,9 @@ class Balancer:
         """Whether some backend of the default track is open, if perhaps full."""
         now_s = self._now()
         return self._state != "closed" and any(
-            each.health != "unhealthy" and each.closed_until_s <= now_s
+            each.health != "unhealthy"
+            and each.closed_until_s <= now_s
+            and each.breaker.state != "open"
             for tier in self._plan.track.tiers
             for each in tier
         )
@@ -246,6 +273,9 @@ class Balancer:
 
     def _swap(self, old: Plan, new: Plan) -> None:
         self._plan = new
+        self._shared = self._make_shared(new)
+        if self.ledger is not None and new.config.budget is not None:
+            self.ledger.limit(new.config.budget.caps())
         if self._state == "open":
             self._watch()
             self._retire(old, set(map(id, new.backends.values())))
@@ -268,6 +298,8 @@ class Balancer:
         plan = self._plan
         if self._state == "closed":
             raise NoBackendAvailable("the balancer is closed")
+        if self.ledger is not None and self._state == "new":
+            raise RuntimeError("with [budget], start the balancer before asking")
         decision = UNCLASSIFIED
         if isinstance(query, str):
             # Set at once where nothing classifies: evolving costs three times as much.
@@ -288,7 +320,8 @@ class Balancer:
             pool.track,
         )
         self._history.add(trace)
-        return Request(plan, query, pool, trace, self._now)
+        self._retries.deposit()
+        return Request(plan, query, pool, trace, self._shared)
 
     def _answered(
         self, request: Request, attempt: Attempt, answer: Answer, ttft_s: float | None
@@ -299,12 +332,16 @@ class Balancer:
             plan.cost_scorer, request.query, answer, attempt.candidate.info
         )
         quality = answer_quality(plan.quality_scorer, request.query, answer)
+        bill = None
+        if attempt.reservation is not None:
+            bill = answer_bill(plan.cost_scorer, answer, attempt.candidate.info)
         request.finish(
             attempt,
             "answer",
             ttft_s=ttft_s,
             usage=answer.usage,
             cost_micro_usd=cost,
+            bill=bill,
             quality=quality,
         )
         total_s = self._now() - request.started_s
@@ -321,14 +358,48 @@ class Balancer:
             quality,
         )
 
+    def _make_gate(self, config: Config) -> Gate | None:
+        if config.overload is None:
+            return None
+        return Gate(config.overload, self._now, self._new_rng())
+
+    def _make_ledger(self) -> Ledger | None:
+        """Return the ledger; it lives as long as the balancer."""
+        budget, store = self._plan.config.budget, self._plan.store
+        if budget is None or store is None:
+            return None
+        return Ledger(budget.caps(), budget.zone(), _utc_now, store, self._announce)
+
+    def _make_shared(self, plan: Plan) -> Shared:
+        budget, scorer = plan.config.budget, plan.cost_scorer
+        till = None
+        if self.ledger is not None and budget is not None and scorer is not None:
+            till = Till(self.ledger, budget, scorer)
+        return Shared(self._now, self._rng, self._retries, till, self._gate)
+
+    def _new_rng(self) -> random.Random:
+        return random.Random(self._rng.getrandbits(64))
+
     def _watch(self) -> None:
         self._monitor = HealthMonitor(
             self._plan,
             announce=self._announce,
-            rng=random.Random(self._rng.getrandbits(64)),
+            rng=self._new_rng(),
         )
         self._monitor.start()
 
     def _announce(self, event: Event) -> None:
         logger.info("{}: {}", event.name, dict(event.data))
         self._loader.announce(event)
+
+
+async def _ask(backend: Backend, query: Query, timeout_s: float) -> Answer:
+    answer = await backend.ask(query, timeout_s)
+    if not is_answer(answer):
+        raise BadAnswer("the plugin returned no answer with text")
+    return answer
+
+
+def _utc_now() -> datetime:
+    # The wall clock says only which day it is; every interval is monotonic.
+    return datetime.now(UTC)

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from plb_core.ledger_records import Scope
 from plb_core.settings import at_least, doc, share
 from plb_core.spending import LARGEST_MICRO_USD, Caps
 from plb_core.structure import StructureError
 from plb_core.toml_lines import Path
-from plb_core.types import Scope
 
 
 def _amount(value: float) -> str:

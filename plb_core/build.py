@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 from loguru import logger
 
+from plb_core.breaker import Breaker
 from plb_core.candidate import Candidate
 from plb_core.errors import ConfigError, PluginError
 from plb_core.forms import capability_fault, fault
@@ -25,7 +26,7 @@ from plb_core.plan import (
 )
 from plb_core.protocols import Adopts
 from plb_core.structure import read_settings
-from plb_core.types import BackendInfo, BackendTraits, ModelMap, Problem
+from plb_core.types import BackendInfo, BackendTraits, Event, ModelMap, Problem
 
 if TYPE_CHECKING:
     from plb_core.config import BackendSection, Config, Instance
@@ -109,8 +110,14 @@ class _Builder:
         ):
             message = "cannot change while plb runs; a restart applies it"
             self.problems.add(("plugins",), message)
+        if self.previous is not None and (
+            self.previous.config.overload != self.config.overload
+        ):
+            message = "cannot change while plb runs; a restart applies it"
+            self.problems.add(("overload",), message)
         for name in self.config.instances.get("algorithm", {}):
             self.algorithm(name, ("algorithm", name))  # report its problems too
+        store = self.store()
         self.problems.raise_if_any()
         default = tracks[routing.track or next(iter(tracks))]
         return Plan(
@@ -123,6 +130,7 @@ class _Builder:
             algorithms=self.algorithms,
             listeners=listeners,
             services=services,
+            store=store,
             **cast("dict[str, Any]", chosen),
         )
 
@@ -181,7 +189,16 @@ class _Builder:
             self.problems.add(key, message)
             return
         self.backends[name] = backend
-        self.candidates[name] = Candidate(info, self.now)
+        self.candidates[name] = Candidate(info, self.now, self.breaker(name))
+
+    def breaker(self, name: str) -> Breaker:
+        def moved(before: str, after: str) -> None:
+            data = {"backend": name, "from": before, "to": after}
+            logger.info("breaker_moved: {}", data)
+            self.loader.announce(Event("breaker_moved", data))
+
+        rng = random.Random(self.rng.getrandbits(64))
+        return Breaker(self.config.breaker, self.now, rng, moved)
 
     def kept_backend(
         self, name: str, section: BackendSection
@@ -189,6 +206,8 @@ class _Builder:
         previous = self.previous
         # Relative paths in settings start from the folder.
         if previous is None or previous.config.folder != self.config.folder:
+            return None
+        if previous.config.breaker != self.config.breaker:
             return None
         if previous.config.backends.get(name) != section:
             return None
@@ -300,6 +319,28 @@ class _Builder:
                 made[name] = service
         return made
 
+    def store(self) -> Any:
+        """Return the ledger's store; it stays the same for a balancer's life."""
+        budget = self.config.budget
+        if self.previous is not None:
+            before = self.previous.config.budget
+            if (budget is None) != (before is None) or (
+                budget is not None
+                and before is not None
+                and (budget.store, budget.timezone) != (before.store, before.timezone)
+            ):
+                message = "its store and time zone cannot change while plb runs"
+                self.problems.add(("budget",), f"{message}; a restart applies it")
+            return self.previous.store
+        if budget is None:
+            return None
+        for name, candidate in self.candidates.items():
+            if candidate.info.traits.price is None:
+                message = "missing; [budget] can hold nothing without prices"
+                self.problems.add(("backend", name, "price"), message)
+        instance = self.config.instance("store", budget.store)
+        return self.make(instance, ("budget", "store"))
+
     def is_unchanged(self, instance: Instance) -> bool:
         previous = self.previous
         return (
@@ -334,4 +375,6 @@ def _info(name: str, section: BackendSection, traits: BackendTraits) -> BackendI
         region=table.region,
         coordinates=table.coordinates,
         models=section.models,
+        context_tokens=table.context_tokens,
+        on_error=table.on_error,
     )

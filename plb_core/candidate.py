@@ -13,6 +13,8 @@ from plb_core.types import BackendInfo, Health, Outcome, Rating
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from plb_core.breaker import Breaker
+
 HALF_LIFE_S: Final = 300.0
 """Half of what is known about a backend is forgotten in five quiet minutes: long
 enough to hold at a few requests a minute, short enough to notice a recovery."""
@@ -62,12 +64,14 @@ class Candidate:
 
     `weight` may be changed at run time. `served` counts answers since the backend
     last became healthy (slow start). `closed_until_s` is a monotonic time until which
-    the backend asked not to be called. The means are None before the first sample;
-    a success is an answer or an honest *no answer*.
+    the backend asked not to be called; `breaker` judges by what its calls did. The
+    means are None before the first sample; a success is an answer or an honest *no
+    answer*.
     """
 
     info: BackendInfo
     now: Callable[[], float]
+    breaker: Breaker
     name: str = attrs.field(init=False)
     weight: float = attrs.field(init=False)
     max_in_flight: int = attrs.field(init=False)
@@ -85,6 +89,15 @@ class Candidate:
         self.name = self.info.name
         self.weight = self.info.weight
         self.max_in_flight = self.info.traits.max_in_flight
+
+    def admits(self, now_s: float) -> bool:
+        """Whether the backend may be asked now: well, not full, not closed."""
+        return (
+            self.in_flight < self.max_in_flight
+            and self.closed_until_s <= now_s
+            and self.health != "unhealthy"
+            and (self.breaker.closed or self.breaker.admits(now_s))
+        )
 
     @property
     def latency_s(self) -> float | None:

@@ -22,6 +22,7 @@ from plb_core.sections import (
     BackendTable,
     BreakerSettings,
     Kind,
+    OverloadSettings,
     PluginPolicy,
     Route,
     Routing,
@@ -72,7 +73,8 @@ class Config:
     instances: Mapping[Kind, Mapping[str, Instance]]
     problems: Problems = attrs.field(eq=False, repr=False)
     folder: FilePath = FilePath()
-    budget: Budget = attrs.field(factory=Budget)
+    budget: Budget | None = None
+    overload: OverloadSettings | None = None
     breaker: BreakerSettings = attrs.field(factory=BreakerSettings)
 
     def instance(self, kind: Kind, name: str) -> Instance:
@@ -151,6 +153,7 @@ class _Reader:
             "track",
             "route",
             "budget",
+            "overload",
             "breaker",
             *INSTANCE_KINDS,
         )
@@ -166,7 +169,8 @@ class _Reader:
             instances={kind: self.instances(kind) for kind in INSTANCE_KINDS},
             problems=self.problems,
             folder=folder,
-            budget=self.one("budget", Budget),
+            budget=self.given("budget", Budget),
+            overload=self.given("overload", OverloadSettings),
             breaker=self.one("breaker", BreakerSettings),
         )
         _check_names(config)
@@ -175,6 +179,10 @@ class _Reader:
     def one(self, name: str, cls: type[_Section]) -> _Section:
         table = self.document.get(name, {})
         return read_settings(cls, table, (name,), self.problems) or cls()
+
+    def given(self, name: str, cls: type[_Section]) -> _Section | None:
+        """Return a section that does something only when it is there."""
+        return self.one(name, cls) if name in self.document else None
 
     def tables(self, name: str) -> Mapping[str, Mapping[str, object]]:
         sections = self.document.get(name, {})
@@ -266,6 +274,10 @@ def _check_references(config: Config) -> None:
 def _check_budget(config: Config) -> None:
     """Note caps of things that do not exist: such a cap would never hold."""
     budget, problems = config.budget, config.problems
+    if budget is None:
+        return
+    if not config.routing.cost_scorer:
+        problems.add(("budget",), "needs a cost scorer: set routing.cost_scorer")
     for name in budget.backend:
         key = ("budget", "backend", name)
         _check_known(problems, key, name, config.backends, "backend")

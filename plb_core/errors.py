@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plb_core.types import Problem, Scope
+    from plb_core.ledger_records import Scope
+    from plb_core.types import Problem
 
 NoAnswerReason = Literal[
     "not_found", "invalid_request", "context_length", "content_filter"

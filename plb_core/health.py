@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from plb_core.protocols import Backend, HealthCheck
 
 
+RECOVERY_LOOK_S: Final = 10.0
+"""A backend whose breaker is open is probed at least this often, so that one which is
+well again gets a trial within 15 seconds however long its breaker would wait."""
+
 _HEALTHS: Final = get_args(Health)
 
 
@@ -81,11 +85,17 @@ class HealthMonitor:
         while True:
             await self._look(check, watch)
             # Jitter, so that replicas do not all probe at the same moment.
-            await asyncio.sleep(check.interval_s * self._rng.uniform(0.9, 1.1))
+            left_s = check.interval_s * self._rng.uniform(0.9, 1.1)
+            while left_s > 0:
+                await asyncio.sleep(min(left_s, RECOVERY_LOOK_S))
+                left_s -= RECOVERY_LOOK_S
+                if not watch.candidate.breaker.closed:
+                    break
 
     async def _look(self, check: HealthCheck, watch: _Watch) -> None:
         try:
-            health = check.judge(watch.note(await check.probe(watch.backend)))
+            probe = await check.probe(watch.backend)
+            health = check.judge(watch.note(probe))
             if health not in _HEALTHS:
                 raise ValueError("it judged neither healthy nor anything else known")
         except Exception as error:  # noqa: BLE001 - a fault in the plugin itself
@@ -94,6 +104,8 @@ class HealthMonitor:
             )
             return
         self._apply(watch.candidate, health)
+        if probe.ok:
+            watch.candidate.breaker.probe_passed(watch.candidate.now())
 
     def _apply(self, candidate: Candidate, health: Health) -> None:
         before = candidate.health

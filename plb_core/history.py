@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from plb_core.candidate import Candidate
     from plb_core.plan import BuiltTrack, NamedAlgorithm
     from plb_core.protocols import Choice
+    from plb_core.reservation import Reservation
+    from plb_core.types import Result
 
 KEPT: Final = 2048
 """Requests remembered: minutes of busy traffic, at about a kilobyte each."""
@@ -26,7 +28,8 @@ class Attempt:
     """One backend asked for one request; holds neither question nor answer.
 
     `in_flight` and `candidates` are as they were when the choice was made.
-    `fallbacks` names algorithms that failed before one chose.
+    `fallbacks` names algorithms that failed before one chose. `token` is the
+    breaker's permit; `sent` says that the backend was called.
     """
 
     number: int
@@ -37,9 +40,12 @@ class Attempt:
     in_flight: Sequence[int]
     fallbacks: Sequence[str]
     started_s: float
-    result: str = ""
+    result: Result | Literal[""] = ""
     error: str = ""
     latency_s: float = 0.0
+    token: int = 0
+    sent: bool = False
+    reservation: Reservation | None = None
 
     def explanation(self) -> dict[str, object]:
         """Return why this backend was asked and how it ended, JSON-safe."""

@@ -73,7 +73,20 @@ class Lease:
     def __enter__(self) -> Self:
         if self._begun is not None:
             raise RuntimeError("a lease can be entered only once")
-        self._begun = self._request.begin()
+        request = self._request
+        request.enter_now()
+        try:
+            self._begun = attempt = request.begin()
+            attempt.sent = True
+            if request.must_pay(attempt):
+                request.finish(attempt, "cancelled")
+                raise RuntimeError(
+                    "with [budget], a lease of a backend that costs money is not"
+                    " possible: use `ask` or `stream`"
+                )
+        except BaseException:
+            request.leave()
+            raise
         return self
 
     def __exit__(
@@ -91,3 +104,4 @@ class Lease:
             self._request.finish(self._attempt, "error", error=BadAnswer.code)
         else:  # cancelled, or the program ends
             self._request.finish(self._attempt, "cancelled")
+        self._request.leave()

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from plb_core.day import DayClock
 from plb_core.errors import BudgetExhausted, LedgerUnavailable
+from plb_core.ledger_records import LedgerRow, Scope
 from plb_core.reservation import Reservation
 from plb_core.spending import LARGEST_MICRO_USD, UNLIMITED, Caps, Counter, Spending
-from plb_core.types import Event, LedgerRow, Scope
+from plb_core.types import Event
 
 if TYPE_CHECKING:
     from plb_core.protocols import Store

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Listener,
         QualityScorer,
         Service,
+        Store,
     )
     from plb_core.sections import Route
     from plb_core.types import Outcome, Rating, Wanted
@@ -128,7 +129,8 @@ class Plan:
 
     `choosing` counts the requests that may still choose a backend of it.
     `backends` and `candidates` run over the same names, in TOML order. `services` are
-    built but not started. `track` is the one for `auto`.
+    built but not started. `track` is the one for `auto`. `store` keeps the ledger,
+    None without `[budget]`.
     """
 
     config: Config
@@ -144,6 +146,7 @@ class Plan:
     health_check: HealthCheck | None
     listeners: tuple[NamedListener, ...]
     services: Mapping[str, Service]
+    store: Store | None = None
     choosing: int = 0
     _pools: dict[tuple[str, frozenset[str], Wanted], Pool] = attrs.field(
         factory=dict, repr=False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from plb_core.balancer import Balancer
     from plb_core.candidate import Candidate
+    from plb_core.ledger_records import LedgerRow, LedgerState
     from plb_core.types import (
         Answer,
         BackendInfo,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
         Embeddings,
         Health,
         HealthRecord,
-        LedgerRow,
-        LedgerState,
         Outcome,
         ProbeResult,
         Query,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from plb_core.types import Event, LedgerRow, RowState
+from plb_core.ledger_records import LedgerRow, RowState
+from plb_core.types import Event
 
 if TYPE_CHECKING:
     from plb_core.spending import Counter

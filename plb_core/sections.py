@@ -9,9 +9,9 @@ from typing import Final, Literal
 
 import attrs
 
-from plb_core.error_actions import Action, known_codes
+from plb_core.error_actions import known_codes
 from plb_core.settings import at_least, doc, positive, share
-from plb_core.types import Knowledge, Price
+from plb_core.types import Action, Knowledge, Price
 
 Kind = Literal[
     "algorithm",

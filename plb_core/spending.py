@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from plb_core.types import Scope, ScopeKind, scopes
+from plb_core.ledger_records import Scope, ScopeKind, scopes
 
 LARGEST_MICRO_USD: Final = 1_000_000_000 * 1_000_000
 """A thousand million dollars: no real amount is larger, and sums of thousands of them

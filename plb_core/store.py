@@ -7,7 +7,7 @@ from collections import defaultdict
 from datetime import date
 from typing import Final
 
-from plb_core.types import LedgerRow, LedgerState, Scope, scopes
+from plb_core.ledger_records import LedgerRow, LedgerState, Scope, scopes
 
 CLOSED_KEPT: Final = 10_000
 """Closed rows remembered, so that late and double steps are still refused."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from loguru import logger
 
-from plb_core.attempts import plugin_fault
 from plb_core.errors import BackendError, BackendTimeout, BadAnswer
+from plb_core.failures import plugin_fault
 from plb_core.trust import check_chunk
 from plb_core.types import Chunk
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from plb_core.history import Attempt
     from plb_core.protocols import Backend
     from plb_core.replies import Reply
-    from plb_core.types import Answer
+    from plb_core.types import Answer, Query
 
 _TOO_LATE: Final = "the answer was not complete within its time limit"
 
@@ -58,7 +58,12 @@ class ReplyStream:
         request = self._request
         if request.trace.attempts:
             raise RuntimeError("a stream can be entered only once")
-        attempt, (chunks, first) = await request.run(self._open)
+        await request.enter()
+        try:
+            attempt, (chunks, first) = await request.run(self._open)
+        except BaseException:
+            request.leave()
+            raise
         now_s = request.now()
         # One timer for the whole stream: `asyncio.timeout` around every chunk would
         # cost more than the chunk.
@@ -87,6 +92,7 @@ class ReplyStream:
                 self._timer.cancel()
             if self._attempt is not None:  # left early: the reader went away
                 self._request.finish(self._attempt, "cancelled", ttft_s=self._ttft_s)
+            self._request.leave()
 
     def __aiter__(self) -> ReplyStream:
         return self
@@ -157,9 +163,9 @@ class ReplyStream:
         return error
 
     async def _open(
-        self, backend: Backend, timeout_s: float
+        self, backend: Backend, query: Query, timeout_s: float
     ) -> tuple[AsyncIterator[Chunk], Chunk]:
-        chunks = backend.stream(self._request.query, timeout_s)
+        chunks = backend.stream(query, timeout_s)
         try:
             async for chunk in chunks:
                 check_chunk(chunk)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, TypeGuard, TypeVar, get_args
 from loguru import logger
 
 from plb_core.errors import BadAnswer
-from plb_core.types import Answer, Chunk, Decision, Wanted
+from plb_core.types import Answer, Chunk, Decision, Usage, Wanted
 
 if TYPE_CHECKING:
     from plb_core.protocols import Classifier, CostScorer, QualityScorer
-    from plb_core.types import BackendInfo, Query, Usage
+    from plb_core.types import BackendInfo, Query
 
 _Subject = TypeVar("_Subject")
 
@@ -53,6 +53,25 @@ def answer_cost(
     if answer.usage is None:
         return _amount(scorer.estimate, query, info)
     return _amount(scorer.actual, answer.usage, info)
+
+
+def cost_ceiling(scorer: CostScorer, query: Query, info: BackendInfo) -> int | None:
+    """Return micro-USD that the query can cost at most, None when unknown."""
+    return _amount(scorer.ceiling, query, info)
+
+
+def answer_bill(
+    scorer: CostScorer | None, answer: Answer, info: BackendInfo
+) -> int | None:
+    """Return micro-USD as billed or counted; None when only an estimate is possible."""
+    if answer.cost_micro_usd is not None and _is_amount(answer.cost_micro_usd):
+        return answer.cost_micro_usd
+    price, usage = info.traits.price, answer.usage
+    if usage is None and price is not None and not price.by_use:
+        usage = Usage()  # a flat price per request needs no counts
+    if usage is not None and usage.estimated:
+        return None
+    return usage_cost(scorer, usage, info)
 
 
 def usage_cost(

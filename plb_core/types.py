@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import attrs
 
@@ -19,8 +19,7 @@ Knowledge = Literal["any", "graph", "live"]
 Wanted = Literal["either", "graph", "live", "hybrid"]
 Result = Literal["answer", "no_answer", "error", "cancelled", "truncated"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
-ScopeKind = Literal["all", "backend", "track", "client"]
-RowState = Literal["reserved", "settled", "unknown", "released"]
+Action = Literal["next", "again", "wait", "larger", "stop"]
 
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -50,6 +49,7 @@ class Query:
     (see `BackendTraits`), `options` sampling and tool parameters in OpenAI's names.
     `region` and `coordinates` (latitude, longitude in degrees) say where the client
     is. `budget_micro_usd` caps what this question may cost; None means no cap.
+    `client` is the name of the client's key, for budgets and rate limits.
     `deadline_s` is the time allowed from now for everything; None: the configured one.
     """
 
@@ -64,6 +64,7 @@ class Query:
     region: str = ""
     coordinates: tuple[float, float] | None = None
     budget_micro_usd: int | None = None
+    client: str = ""
     attributes: Mapping[str, str] = attrs.field(default=NO_ATTRIBUTES, repr=False)
     deadline_s: float | None = None
 
@@ -158,14 +159,18 @@ class Price:
     as_of: date | None = None
 
     @property
-    def free(self) -> bool:
-        """Whether no call can ever cost anything."""
-        return not (
+    def by_use(self) -> bool:
+        """Whether a call's cost depends on what was used."""
+        return bool(
             self.input_micro_usd_per_mtok
             or self.output_micro_usd_per_mtok
-            or self.request_micro_usd
             or self.search_micro_usd
         )
+
+    @property
+    def free(self) -> bool:
+        """Whether no call can ever cost anything."""
+        return not (self.by_use or self.request_micro_usd)
 
 
 @attrs.frozen
@@ -220,7 +225,11 @@ class BackendTraits:
 
 @attrs.frozen
 class BackendInfo:
-    """The fixed facts about one configured backend."""
+    """The fixed facts about one configured backend.
+
+    `context_tokens` is None when not known. `on_error` maps error codes to what to do
+    instead of the default.
+    """
 
     name: str
     plugin: str
@@ -231,6 +240,8 @@ class BackendInfo:
     region: str = ""
     coordinates: tuple[float, float] | None = None
     models: ModelMap = ModelMap()
+    context_tokens: int | None = None
+    on_error: Mapping[str, Action] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -309,82 +320,3 @@ class Rating:
     def quality(self) -> float:
         """The mean over all dimensions."""
         return sum(self.dimensions.values()) / len(self.dimensions)
-
-
-class Scope(NamedTuple):
-    """What a daily budget covers: everything, or one backend, track or client."""
-
-    kind: ScopeKind = "all"
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name!r}" if self.name else self.kind
-
-
-def scopes(backend: str, track: str, client: str) -> tuple[Scope, ...]:
-    """Return every scope that such an attempt's money counts in; "" names none."""
-    kinds: tuple[ScopeKind, ...] = ("backend", "track", "client")
-    named = zip(kinds, (backend, track, client), strict=True)
-    return (Scope(), *(Scope(kind, name) for kind, name in named if name))
-
-
-@attrs.frozen
-class LedgerRow:
-    """One attempt's money; `attempt_id` is used once, for ever.
-
-    `day` is that of the reservation, in the budget's time zone, and `at_utc` its
-    moment. `charged_micro_usd` is what counts against the budgets: the ceiling while
-    "reserved" and when "unknown", the bill when "settled", nothing when "released".
-    A row moves from reserved to one of the others, from unknown to settled, and never
-    in any other way. `client` is "" when there is none.
-    """
-
-    attempt_id: str
-    request_id: str
-    day: date
-    backend: str
-    track: str
-    client: str
-    ceiling_micro_usd: int
-    charged_micro_usd: int
-    state: RowState
-    at_utc: datetime
-
-    def becomes(self, other: LedgerRow) -> bool:
-        """Whether `other` may follow this row: a permitted step, or the same again."""
-        if self == other:
-            return True
-        if other.state == "reserved" or self.facts != other.facts:
-            return False
-        return self.state == "reserved" or (self.state, other.state) == (
-            "unknown",
-            "settled",
-        )
-
-    @property
-    def facts(self) -> tuple[object, ...]:
-        """Everything that stays the same for ever."""
-        return (
-            self.attempt_id,
-            self.request_id,
-            self.day,
-            self.backend,
-            self.track,
-            self.client,
-            self.ceiling_micro_usd,
-            self.at_utc,
-        )
-
-
-@attrs.frozen
-class LedgerState:
-    """What a store holds when a ledger is opened.
-
-    `day` is the one asked for, or the newest one with a row if that is later. `spent`
-    are the charges of its settled and unknown rows in micro-USD. `reserved` are the
-    rows, of any day, that nobody closed.
-    """
-
-    day: date
-    spent: Mapping[Scope, int]
-    reserved: tuple[LedgerRow, ...] = ()

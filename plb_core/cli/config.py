@@ -53,7 +53,8 @@ def _effective(config: Config) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "routing": _plain(config.routing),
         "plugins": _plain(config.plugins),
-        "budget": _plain(config.budget),
+        "budget": _plain(config.budget) if config.budget else {},
+        "overload": _plain(config.overload) if config.overload else {},
         "breaker": _plain(config.breaker),
         "track": {name: _plain(track) for name, track in config.tracks.items()},
         "route": {name: _plain(route) for name, route in config.routes.items()},

@@ -74,7 +74,7 @@ def _used(config: Config) -> set[str]:
         routing.cost_scorer,
         routing.quality_scorer,
         routing.health_check,
-        config.budget.store,
+        config.budget.store if config.budget else "",
     ]
     for track in config.tracks.values():
         names += [track.algorithm, *track.fallback_algorithms]

@@ -122,6 +122,13 @@ def refusal(answer: HttpAnswer, what: str) -> BackendError:
     429 is `BackendBusy`; 401, 402, 403, 404 and 405 are `BackendMisconfigured`; any
     other is `BackendRefused`. Nothing of the body enters the message.
     """
+    error = _refusal(answer, what)
+    if answer.status < 500:  # noqa: PLR2004 - HTTP's own number
+        error.billed_micro_usd = 0  # refused before any work
+    return error
+
+
+def _refusal(answer: HttpAnswer, what: str) -> BackendError:
     status = answer.status
     wait_s = retry_after_s(answer.headers)
     if status == 429:  # noqa: PLR2004 - HTTP's own number

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import attrs
 from loguru import logger
 
+from plb_core.breaker import Breaker
 from plb_core.candidate import Candidate
 from plb_core.hookspecs import BuildContext, Provider, hookimpl
+from plb_core.sections import BreakerSettings
 from plb_core.types import (
     Answer,
     BackendInfo,
@@ -88,7 +90,9 @@ def candidate(
         traits=BackendTraits(**traits),  # type: ignore[arg-type]  # test shorthand
         **facts,  # type: ignore[arg-type]  # test shorthand
     )
-    made = Candidate(info, now or FakeClock(), in_flight=in_flight)
+    clock = now or FakeClock()
+    breaker = Breaker(BreakerSettings(), clock, random.Random(0), lambda _a, _b: None)
+    made = Candidate(info, clock, breaker, in_flight=in_flight)
     made.health = "healthy"
     return made
 

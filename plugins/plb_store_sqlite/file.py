@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -18,8 +18,9 @@ from urllib.parse import quote
 from plb_core import ConfigError, Problem
 from plb_store_sqlite import schema, wal
 
-_CLEAN: Final = "clean\n"
-_OPEN: Final = "open\n"
+# Of one length, so that writing one over the other needs no room on a full disk.
+_CLEAN: Final = b"clean\n"
+_OPEN: Final = b"open \n"
 _OURS_ALONE: Final = 0o600
 
 
@@ -41,7 +42,7 @@ def open_file(path: Path) -> sqlite3.Connection:
                     f" put it back, or delete {trace.name} to begin with an empty one",
                 )
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _OURS_ALONE))
-        if known and state.read_text() != _CLEAN and not log.exists():
+        if known and state.read_bytes() == _OPEN and not log.exists():
             raise _refuse(
                 path,
                 f"its last process was interrupted and {log.name} is gone, with money"
@@ -52,8 +53,8 @@ def open_file(path: Path) -> sqlite3.Connection:
         connection = _connect(path)
         try:
             _check(connection, path, known=known)
-            _set_up(connection)
-            write_state(path, _OPEN)
+            _set_up(connection, path)
+            _write_state(path, _OPEN)
         except BaseException:
             connection.close()
             raise
@@ -61,22 +62,23 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 
 def close_file(connection: sqlite3.Connection, path: Path) -> None:
-    """Move everything from the log into the file and close it."""
-    try:
-        busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if not busy:
-            # While the log still exists, though empty: an end right here is sound.
-            write_state(path, _CLEAN)
-    finally:
-        connection.close()
+    """Move everything from the log into the file and close it.
+
+    Where the disk does not allow that, the log stays, and nothing is lost.
+    """
+    with suppress(sqlite3.Error, OSError):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        # While the log still exists, though empty: an end right here is sound.
+        _write_state(path, _CLEAN)
+    connection.close()
 
 
-def write_state(path: Path, text: str) -> None:
+def _write_state(path: Path, text: bytes) -> None:
     """Write `FILE.state`, durably."""
     state = _beside(path, ".state")
-    handle = os.open(state, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, _OURS_ALONE)
+    handle = os.open(state, os.O_CREAT | os.O_WRONLY, _OURS_ALONE)
     try:
-        os.write(handle, text.encode())
+        os.write(handle, text)
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -131,10 +133,10 @@ def _check(connection: sqlite3.Connection, path: Path, *, known: bool) -> None:
         raise _refuse(path, "its tables are not those of a ledger of this plb")
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
+def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise sqlite3.OperationalError(f"its journal cannot be a log but is {mode}")
+        raise _refuse(path, f"its folder allows no write-ahead log, only {mode!r}")
     connection.execute("PRAGMA synchronous = FULL")
     # Proves that it can be written, and makes the log exist.
     connection.execute("INSERT INTO start DEFAULT VALUES")
@@ -146,9 +148,11 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if error.sqlite_errorname.startswith("SQLITE_BUSY"):
+        # Errors of the module itself, about text for example, have no name.
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith("SQLITE_BUSY"):
             raise _refuse(path, "another process has it open") from error
-        if error.sqlite_errorname in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+        if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
             raise _refuse(path, "it is damaged, or no ledger of plb") from error
         raise _refuse(path, f"it cannot be opened: {error}") from error
     except OSError as error:

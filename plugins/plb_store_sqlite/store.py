@@ -20,7 +20,7 @@ from plb_core import (
     Scope,
     doc,
 )
-from plb_core.types import scopes
+from plb_core.ledger_records import scopes
 from plb_store_sqlite import schema
 from plb_store_sqlite.file import close_file, open_file
 from plb_store_sqlite.writer import Writer
@@ -65,16 +65,17 @@ class SqliteStore:
 
     async def load(self, day: date) -> LedgerState:
         """Return what is stored; raises `ConfigError` for rows that were changed."""
-        return await self._running().do(lambda: self._load(day))
+        if self._writer is None:
+            raise LedgerUnavailable("the ledger is not open")
+        return await self._writer.do(lambda: self._load(day))
 
     def write(self, row: LedgerRow) -> asyncio.Future[None]:
         """Take a row in."""
-        return self._running().put(row)
-
-    def _running(self) -> Writer:
-        if self._writer is None:
-            raise LedgerUnavailable("the ledger is not open")
-        return self._writer
+        if self._writer is not None:
+            return self._writer.put(row)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(LedgerUnavailable("the ledger is not open"))
+        return future
 
     def _open(self) -> None:
         self._connection = open_file(self._path)

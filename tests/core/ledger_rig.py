@@ -9,10 +9,11 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from plb_core.errors import LedgerUnavailable
 from plb_core.ledger import Ledger
+from plb_core.ledger_records import LedgerRow, LedgerState, Scope
 from plb_core.reservation import Reservation
 from plb_core.spending import Caps
 from plb_core.store import MemoryStore
-from plb_core.types import Event, LedgerRow, LedgerState, Scope
+from plb_core.types import Event
 
 
 class WallClock:

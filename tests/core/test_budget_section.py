@@ -7,9 +7,12 @@ import pytest
 
 from plb_core.budget import Budget
 from plb_core.config import Config, read_text
-from plb_core.types import Scope
+from plb_core.ledger_records import Scope
 
-BASE = '[backend.web]\n[backend.x]\n[track.main]\nalgorithm = "round_robin"\n'
+BASE = (
+    '[routing]\ncost_scorer = "tokens"\n[backend.web]\n[backend.x]\n'
+    '[track.main]\nalgorithm = "round_robin"\n'
+)
 
 
 def read(budget: str) -> Config:
@@ -24,10 +27,17 @@ def problem(budget: str) -> str:
 def test_without_a_section_nothing_is_limited() -> None:
     config = read_text(BASE)
     assert not config.problems.found
-    assert config.budget == Budget()
-    assert config.budget.caps().limits == {}
-    assert config.budget.store == "memory"
-    assert config.budget.zone() is UTC
+    assert config.budget is None
+    budget = Budget()
+    assert budget.caps().limits == {}
+    assert budget.store == "memory"
+    assert budget.zone() is UTC
+
+
+def test_without_a_cost_scorer_nothing_can_be_held() -> None:
+    text = "[budget]\n" + BASE.replace('cost_scorer = "tokens"\n', "")
+    (found,) = read_text(text, file="c.toml").problems.found
+    assert str(found) == "c.toml:1: budget: needs a cost scorer: set routing.cost_scorer"
 
 
 def test_reads_every_key() -> None:
@@ -39,6 +49,7 @@ def test_reads_every_key() -> None:
     )
     assert not config.problems.found
     budget = config.budget
+    assert budget is not None
     assert budget.zone() == ZoneInfo("Europe/Berlin")
     caps = budget.caps()
     assert caps.alert_share == 0.5
@@ -69,6 +80,7 @@ def test_reads_every_key() -> None:
 def test_a_cap_is_rounded_down_and_never_overstated(usd: str, micro_usd: int) -> None:
     config = read(f"daily_usd = {usd}\nbackend = {{ web = {usd} }}")
     assert not config.problems.found
+    assert config.budget is not None
     assert config.budget.caps().limits == {
         Scope(): micro_usd,
         Scope("backend", "web"): micro_usd,

@@ -9,8 +9,8 @@ import pytest
 
 from plb_core.errors import BudgetExhausted, LedgerUnavailable
 from plb_core.ledger import UNKNOWN_KEPT
+from plb_core.ledger_records import LedgerRow, Scope
 from plb_core.spending import LARGEST_MICRO_USD, SCOPES_KEPT, Caps
-from plb_core.types import LedgerRow, Scope
 from tests.core.ledger_rig import Rig, ScriptedStore, unavailable
 
 ODD_BILLS: list[Any] = [

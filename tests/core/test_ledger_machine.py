@@ -23,9 +23,9 @@ from hypothesis.stateful import (
 )
 
 from plb_core.errors import BudgetExhausted, LedgerUnavailable
+from plb_core.ledger_records import Scope, scopes
 from plb_core.reservation import Reservation
 from plb_core.spending import Caps
-from plb_core.types import Scope, scopes
 from tests.core.ledger_rig import Rig, unavailable
 
 LIMITS = {

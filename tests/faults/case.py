@@ -18,13 +18,13 @@ from loguru import logger
 
 from plb_core.balancer import Balancer
 from plb_core.config import Config, read_text
+from plb_core.ledger_records import Scope
 from plb_core.testing.emulators import (
     Emulator,
     LightRAGEmulator,
     OpenAIEmulator,
     PerplexityEmulator,
 )
-from plb_core.types import Scope
 from tests.faults.load import Load, Sent, percentile_ms
 from tests.faults.measure import LagMeter, open_files, peak_mib, reset_peak, rss_mib
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from plb_core.ledger_records import LedgerRow, RowState, Scope
 from plb_core.testing import fakes
-from plb_core.types import LedgerRow, RowState, Scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,6 +7,7 @@
 #   make bench   measure; prints figures and asserts none
 #   make cover   the tests with branch coverage
 #   make mutants break breaker and retry budget in every small way; tests must notice
+#   make faults  break backends in every known way, over real HTTP, and judge
 #   make docs    write config.toml and the generated reference pages
 
 PYTHON ?= python3
@@ -18,13 +19,13 @@ QUESTION := What are metabolic pathways?
 # A terminal keeps serving; CI or a pipe stops after the answer.
 ONCE := $(if $(CI),--once,$(shell test -t 1 || echo --once))
 
-.PHONY: run test check slow bench cover mutants docs clean
+.PHONY: run test check slow bench cover mutants faults faults-full docs clean
 
 run: $(VENV)/installed
 	$(BIN)/plb serve --config config.toml --ask "$(QUESTION)" $(ONCE)
 
 test: $(VENV)/tools
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not faults" $(ARGS)
 
 check: $(VENV)/tools
 	$(BIN)/ruff check
@@ -40,8 +41,14 @@ bench: $(VENV)/tools
 	$(BIN)/python -m tests.bench
 
 cover: $(VENV)/tools
-	$(BIN)/python -m coverage run -m pytest -m "not slow"
+	$(BIN)/python -m coverage run -m pytest -m "not slow and not faults"
 	$(BIN)/python -m coverage report
+
+faults: $(VENV)/tools
+	$(BIN)/python -m tests.faults
+
+faults-full: $(VENV)/tools
+	$(BIN)/python -m tests.faults --full --page
 
 mutants: $(VENV)/tools
 	$(PIP) install "mutmut>=3.8,<4"

@@ -10,17 +10,15 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from plb_core.causes import Causes
 from plb_core.error_actions import action_for
 from plb_core.errors import (
     AlgorithmFailed,
-    BackendBusy,
     BackendError,
     BudgetExhausted,
     LedgerUnavailable,
     NoAnswer,
-    NoBackendAvailable,
     Overloaded,
-    RequestError,
 )
 from plb_core.failures import (
     as_failure,
@@ -92,9 +90,7 @@ class Request:
         self._last_failed = False
         self._again = ""
         self._smallest_context = 0
-        self._first_error: BackendError | None = None
-        self._first_refusal: NoAnswer | None = None
-        self._no_money: RequestError | None = None
+        self._causes = Causes(trace.request_id)
 
     async def enter(self) -> None:
         """Pass the gate, waiting for a place if need be; raises `Overloaded`."""
@@ -105,7 +101,7 @@ class Request:
                     self.deadline_at_s - self.now()
                 )
             except Overloaded as error:
-                raise self._identified(error) from None
+                raise self._causes.identified(error) from None
 
     def enter_now(self) -> None:
         """Pass the gate without waiting; raises `Overloaded` when there is no place."""
@@ -113,7 +109,7 @@ class Request:
         if gate is not None:
             self._ticket = gate.try_enter()
             if not self._ticket:
-                raise self._identified(Overloaded("no place is free", 1.0))
+                raise self._causes.identified(Overloaded("no place is free", 1.0))
 
     def leave(self) -> None:
         """Give the place inside the gate back; does so once."""
@@ -161,7 +157,7 @@ class Request:
                 self._pass_over(attempt, error)
             except TooDear as error:
                 self.finish(attempt, "cancelled", error="too_dear")
-                raise self._exhausted(str(error)) from error
+                raise self._causes.exhausted(str(error)) from error
             except (Exception, asyncio.CancelledError) as error:
                 # Counted, because a plugin may raise the one in place of the other.
                 if times_cancelled() > cancelled_before:
@@ -184,14 +180,14 @@ class Request:
         attempts = self.trace.attempts
         now_s = self.now()
         if self._asked >= self.plan.config.routing.max_attempts:
-            raise self._exhausted(f"gave up after {self._asked} attempts")
+            raise self._causes.exhausted(f"gave up after {self._asked} attempts")
         if not now_s < self.deadline_at_s:  # so that NaN allows nothing
-            raise self._exhausted("the time allowed is used up")
+            raise self._causes.exhausted("the time allowed is used up")
         candidates = self._open(now_s)
         if not candidates:
-            raise self._nothing_open(now_s)
+            raise self._causes.nothing_open(self.pool.tiers, now_s)
         if self._last_failed and not self.shared.retries.withdraw():
-            raise self._exhausted("too many attempts fail to try again now")
+            raise self._causes.exhausted("too many attempts fail to try again now")
         self._last_failed = False
         named, choice, fallbacks = self._choose(candidates)
         chosen = choice.candidate
@@ -220,13 +216,13 @@ class Request:
         candidate = attempt.candidate
         forget_frames(error)
         if isinstance(error, NoAnswer):
-            self._first_refusal = self._first_refusal or error
+            self._causes.refusal = self._causes.refusal or error
             self.finish(
                 attempt, "no_answer", error=error.code, bill=error.billed_micro_usd
             )
             return
         error.backend = candidate.name
-        self._first_error = self._first_error or error
+        self._causes.error = self._causes.error or error
         self._last_failed = True
         attempt.sent = attempt.sent and error.sent is not False
         self.finish(attempt, "error", error=error.code, bill=error.billed_micro_usd)
@@ -296,7 +292,7 @@ class Request:
         self.fail(attempt, error)
         action = action_for(error, candidate.info.on_error)
         if action == "stop":
-            raise self._exhausted("it must not be tried elsewhere")
+            raise self._causes.identified(error)
         if action == "larger":
             self._smallest_context = (candidate.info.context_tokens or sys.maxsize) + 1
         if action not in ("again", "wait") or self._has_again(candidate):
@@ -334,10 +330,10 @@ class Request:
     ) -> None:
         """Leave a backend for which there is no money; raise where that is the rule."""
         self.finish(attempt, "cancelled", error=error.code)
-        self._no_money = self._no_money or error
+        self._causes.no_money = self._causes.no_money or error
         till = self.shared.till
         if till is not None and till.budget.when_exhausted == "refuse":
-            raise self._identified(error)
+            raise self._causes.identified(error)
 
     def _open(self, now_s: float) -> Sequence[Candidate]:
         tried = self.trace.attempts
@@ -390,49 +386,6 @@ class Request:
             named.failures += 1
             failed.append(named.name)
             first = first or error
-        raise self._identified(first or AlgorithmFailed("none", "nothing to choose by"))
-
-    def _exhausted(self, message: str) -> RequestError:
-        """Return what the caller sees when every permitted attempt failed."""
-        if self._first_error is None and self._no_money is not None:
-            return self._identified(self._no_money)
-        if self._first_error is None and self._first_refusal is not None:
-            return self._identified(self._first_refusal)
-        cause = self._first_error
-        if cause is not None:
-            message = f"{message}; backend {cause.backend!r}: {cause}"
-        failure = NoBackendAvailable(message, busy=isinstance(cause, BackendBusy))
-        failure.__cause__ = cause
-        return self._identified(failure)
-
-    def _nothing_open(self, now_s: float) -> RequestError:
-        if self.trace.attempts and self._first_error is None:
-            return self._exhausted("")
-        members = [each for tier in self.pool.tiers for each in tier]
-        waits = [
-            each.closed_until_s - now_s
-            for each in members
-            if each.closed_until_s > now_s and each.health != "unhealthy"
-        ]
-        waits += [
-            each.breaker.retry_at_s - now_s
-            for each in members
-            if each.breaker.retry_at_s is not None
-        ]
-        busy = all(
-            each.health != "unhealthy" and each.breaker.closed for each in members
+        raise self._causes.identified(
+            first or AlgorithmFailed("none", "nothing to choose by")
         )
-        message = "no backend is open"
-        cause = self._first_error
-        if cause is not None:
-            message = f"every backend failed or is closed; {cause.backend!r}: {cause}"
-            busy = bool(waits) and isinstance(cause, BackendBusy)
-        failure = NoBackendAvailable(
-            message, retry_after_s=min(waits, default=None), busy=busy
-        )
-        failure.__cause__ = cause
-        return self._identified(failure)
-
-    def _identified(self, error: RequestError) -> RequestError:
-        error.request_id = self.trace.request_id
-        return error

@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -20,14 +19,11 @@ from plb_core.errors import BadAnswer, NoBackendAvailable, UnknownRequest
 from plb_core.health import HealthMonitor
 from plb_core.history import Attempt, History, Trace
 from plb_core.lease import Lease
-from plb_core.ledger import Ledger
 from plb_core.lifecycle import Leaving, start_all
 from plb_core.loader import Loader
-from plb_core.overload import Gate
-from plb_core.payment import Till
 from plb_core.replies import EmbeddingsReply, Reply
 from plb_core.retry_budget import RetryBudget
-from plb_core.shared import Shared
+from plb_core.shared import Shared, make_gate, make_ledger, make_till
 from plb_core.stream import ReplyStream
 from plb_core.trust import (
     UNCLASSIFIED,
@@ -70,8 +66,8 @@ class Balancer:
         self._loader = Loader(config.plugins, plugins)
         self._plan = build_plan(config, self._loader, now=self._now, rng=self._rng)
         self._retries = RetryBudget(self._now)
-        self._gate = self._make_gate(config)
-        self.ledger = self._make_ledger()
+        self._gate = make_gate(config, self._now, self._new_rng())
+        self.ledger = make_ledger(self._plan, self._announce)
         self._shared = self._make_shared(self._plan)
         self._history = History()
         self._monitor: HealthMonitor | None = None
@@ -358,23 +354,8 @@ class Balancer:
             quality,
         )
 
-    def _make_gate(self, config: Config) -> Gate | None:
-        if config.overload is None:
-            return None
-        return Gate(config.overload, self._now, self._new_rng())
-
-    def _make_ledger(self) -> Ledger | None:
-        """Return the ledger; it lives as long as the balancer."""
-        budget, store = self._plan.config.budget, self._plan.store
-        if budget is None or store is None:
-            return None
-        return Ledger(budget.caps(), budget.zone(), _utc_now, store, self._announce)
-
     def _make_shared(self, plan: Plan) -> Shared:
-        budget, scorer = plan.config.budget, plan.cost_scorer
-        till = None
-        if self.ledger is not None and budget is not None and scorer is not None:
-            till = Till(self.ledger, budget, scorer)
+        till = make_till(plan, self.ledger)
         return Shared(self._now, self._rng, self._retries, till, self._gate)
 
     def _new_rng(self) -> random.Random:
@@ -398,8 +379,3 @@ async def _ask(backend: Backend, query: Query, timeout_s: float) -> Answer:
     if not is_answer(answer):
         raise BadAnswer("the plugin returned no answer with text")
     return answer
-
-
-def _utc_now() -> datetime:
-    # The wall clock says only which day it is; every interval is monotonic.
-    return datetime.now(UTC)

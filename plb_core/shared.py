@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import attrs
 
+from plb_core.ledger import Ledger
+from plb_core.overload import Gate
+from plb_core.payment import Till
+
 if TYPE_CHECKING:
     import random
 
-    from plb_core.overload import Gate
-    from plb_core.payment import Till
+    from plb_core.config import Config
+    from plb_core.plan import Plan
     from plb_core.protocols import Backend
     from plb_core.retry_budget import RetryBudget
-    from plb_core.types import Query
+    from plb_core.types import Event, Query
 
 Returned_co = TypeVar("Returned_co", covariant=True)
 
@@ -41,3 +46,31 @@ class Shared:
     retries: RetryBudget
     till: Till | None = None
     gate: Gate | None = None
+
+
+def make_gate(
+    config: Config, now: Callable[[], float], rng: random.Random
+) -> Gate | None:
+    """Return the gate of `[overload]`."""
+    return None if config.overload is None else Gate(config.overload, now, rng)
+
+
+def make_ledger(plan: Plan, announce: Callable[[Event], None]) -> Ledger | None:
+    """Return the ledger of `[budget]`; it lives as long as the balancer."""
+    budget, store = plan.config.budget, plan.store
+    if budget is None or store is None:
+        return None
+    return Ledger(budget.caps(), budget.zone(), _utc_now, store, announce)
+
+
+def make_till(plan: Plan, ledger: Ledger | None) -> Till | None:
+    """Return what the payments of this plan's requests share."""
+    budget, scorer = plan.config.budget, plan.cost_scorer
+    if ledger is None or budget is None or scorer is None:
+        return None
+    return Till(ledger, budget, scorer)
+
+
+def _utc_now() -> datetime:
+    # The wall clock says only which day it is; every interval is monotonic.
+    return datetime.now(UTC)

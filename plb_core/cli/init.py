@@ -11,12 +11,21 @@ from typing import Final
 import attrs
 
 from plb_core.balancer import Balancer
+from plb_core.budget import Budget
 from plb_core.cli.common import DEFAULT_NAME
 from plb_core.cli.template import section
 from plb_core.config import read_file
 from plb_core.errors import ConfigError, PluginNotFound
 from plb_core.loader import Loader
-from plb_core.sections import BackendTable, Kind, PluginPolicy, Routing, Track
+from plb_core.sections import (
+    BackendTable,
+    BreakerSettings,
+    Kind,
+    OverloadSettings,
+    PluginPolicy,
+    Routing,
+    Track,
+)
 from plb_core.source import read_source
 from plb_core.structure import nearest
 
@@ -26,6 +35,12 @@ _PART_KINDS: Final[tuple[Kind, ...]] = (
     "quality_scorer",
     "health_check",
 )
+
+_SECTIONS: Final[Mapping[str, type]] = {
+    "budget": Budget,
+    "breaker": BreakerSettings,
+    "overload": OverloadSettings,
+}
 
 _EXAMPLES: Final[Mapping[str, Mapping[str, object]]] = {
     # The one algorithm that does nothing until told what to do.
@@ -138,6 +153,8 @@ class _Writer:
                     _EXAMPLES.get(name),
                     off=name not in _EXAMPLES,
                 )
+        for name, settings in _SECTIONS.items():
+            yield from section((name,), settings, off=True)
         yield from section(("plugins",), PluginPolicy)
 
     def backend(self, name: str) -> Iterator[str]:

@@ -11,8 +11,12 @@ from plb_core import (
     BackendError,
     BackendMisconfigured,
     BackendTimeout,
+    BudgetExhausted,
+    LedgerUnavailable,
     NoAnswer,
     NoBackendAvailable,
+    Overloaded,
+    RateLimited,
     RequestError,
     UnknownModel,
 )
@@ -89,6 +93,10 @@ def refusal_for(error: RequestError) -> Refusal:
             code, message, wait_s = _backend_code(error), "", error.retry_after_s
         case AlgorithmFailed():
             code, message, wait_s = "algorithm_failed", "", None
+        case BudgetExhausted() | Overloaded() | RateLimited():
+            code, message, wait_s = error.code, str(error), error.retry_after_s
+        case LedgerUnavailable():
+            code, message, wait_s = error.code, "", None
         case _:
             known = error.code if error.code in CATALOGUE else "request_failed"
             code, message, wait_s = known, "", None

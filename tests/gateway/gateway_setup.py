@@ -151,6 +151,7 @@ class Served:
 CONFIG = """
 [routing]
 track = "main"
+longest_wait_s = 0
 {routing}
 [track.main]
 algorithm = "round_robin"

@@ -15,7 +15,7 @@ SHIPPED = [CORE, ROOT / "plb_contrib_algorithms", ROOT / "plugins"]
 
 # Lower layers first; a module may import from its own layer and those before it.
 LAYERS = [
-    ["types", "errors", "rolling", "retry_budget"],
+    ["types", "ledger_records", "errors", "error_actions", "rolling", "retry_budget"],
     ["candidate", "settings", "toml_lines", "strict_json", "source", "day", "spending"],
     ["protocols"],
     [
@@ -35,7 +35,8 @@ LAYERS = [
     ],
     ["config", "loader"],
     ["plan", "replies"],
-    ["build", "history", "health", "lifecycle", "trust"],
+    ["build", "history", "health", "lifecycle", "trust", "payment", "shared"],
+    ["causes", "failures"],
     ["attempts"],
     ["lease", "stream"],
     ["balancer"],

@@ -289,6 +289,7 @@ class Request:
     async def _recover(self, attempt: Attempt, error: BackendError | NoAnswer) -> None:
         """Close a failed attempt and prepare for the next one, or raise its error."""
         candidate = attempt.candidate
+        self._again = ""
         self.fail(attempt, error)
         action = action_for(error, candidate.info.on_error)
         if action == "stop":

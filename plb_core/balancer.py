@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import attrs
 from loguru import logger
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from plb_core.protocols import Backend
 
 
+FIRST_EXTRA_ATTEMPTS: Final = 50.0
+"""When a backend falls silent, all that wait for it fail at once, before its breaker
+can open; so many are answered elsewhere even if few requests earned it."""
+
+
 class Balancer:
     """Routes questions to backends by one plan, which can be replaced while it runs.
 
@@ -65,7 +70,7 @@ class Balancer:
         self._now = time.monotonic
         self._loader = Loader(config.plugins, plugins)
         self._plan = build_plan(config, self._loader, now=self._now, rng=self._rng)
-        self._retries = RetryBudget(self._now)
+        self._retries = RetryBudget(self._now, reserve=FIRST_EXTRA_ATTEMPTS)
         self._gate = make_gate(config, self._now, self._new_rng())
         self.ledger = make_ledger(self._plan, self._announce)
         self._shared = self._make_shared(self._plan)

@@ -37,7 +37,9 @@ def test_without_a_section_nothing_is_limited() -> None:
 def test_without_a_cost_scorer_nothing_can_be_held() -> None:
     text = "[budget]\n" + BASE.replace('cost_scorer = "tokens"\n', "")
     (found,) = read_text(text, file="c.toml").problems.found
-    assert str(found) == "c.toml:1: budget: needs a cost scorer: set routing.cost_scorer"
+    assert (
+        str(found) == "c.toml:1: budget: needs a cost scorer: set routing.cost_scorer"
+    )
 
 
 def test_reads_every_key() -> None:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from plb_core.protocols import Backend, HealthCheck
 
 
-RECOVERY_LOOK_S: Final = 10.0
-"""A backend whose breaker is open is probed at least this often, so that one which is
-well again gets a trial within 15 seconds however long its breaker would wait."""
+RECOVERY_LOOK_S: Final = 5.0
+"""A backend whose breaker is open is probed at least this often, and gets a trial when
+it was seen open for as long: within 15 seconds however long its breaker would wait."""
 
 _HEALTHS: Final = get_args(Health)
 
@@ -35,6 +35,7 @@ class _Watch:
     candidate: Candidate
     successes: int = 0
     failures: int = 0
+    open_since_s: float | None = None
 
     def note(self, probe: ProbeResult) -> HealthRecord:
         self.successes = self.successes + 1 if probe.ok else 0
@@ -47,6 +48,22 @@ class _Watch:
             failures_in_a_row=self.failures,
             success_rate=success.value if success.mass else None,
         )
+
+    def help_recovery(self, probe: ProbeResult) -> None:
+        """End the breaker's open time early when the backend seems well again.
+
+        Not at once: where checks pass and calls fail, each trial is a question that
+        has to be asked twice.
+        """
+        candidate = self.candidate
+        now_s = candidate.now()
+        if candidate.breaker.retry_at_s is None:
+            self.open_since_s = None
+        elif self.open_since_s is None:
+            self.open_since_s = now_s
+        elif probe.ok and now_s - self.open_since_s >= RECOVERY_LOOK_S:
+            candidate.breaker.probe_passed(now_s)
+            self.open_since_s = None
 
 
 class HealthMonitor:
@@ -104,8 +121,7 @@ class HealthMonitor:
             )
             return
         self._apply(watch.candidate, health)
-        if probe.ok:
-            watch.candidate.breaker.probe_passed(watch.candidate.now())
+        watch.help_recovery(probe)
 
     def _apply(self, candidate: Candidate, health: Health) -> None:
         before = candidate.health

@@ -142,3 +142,19 @@ async def test_an_impossible_judgement_keeps_the_last_health(
         await judged.wait()
         await asyncio.sleep(0)
         assert r.candidate("a").health == "unhealthy"
+
+
+async def test_good_checks_end_an_open_time_early_but_not_at_once(
+    rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from plb_core import health
+
+    monkeypatch.setattr(health, "RECOVERY_LOOK_S", 0.05)
+    r = rig("[breaker]\ntimeout_s = 250\n" + TOML, extra=[Check()])
+    breaker = r.candidate("a").breaker
+    for _ in range(5):
+        breaker.finish(breaker.start(0.0), "failure", 0.1, r.balancer._now())
+    async with r.balancer as balancer:
+        assert breaker.state == "open"
+        await until(lambda: breaker.state == "half_open")
+        assert (await balancer.ask("q")).backend == "a"

@@ -12,7 +12,6 @@ from plb_core.testing.emulators import Call, Emulator, Fault, LightRAGEmulator
 from tests.faults.case import SECONDS, Case, base_latency_s, three_backends
 
 pytestmark = [pytest.mark.faults, pytest.mark.asyncio, pytest.mark.timeout(600)]
-NO_BREAKER = pytest.mark.xfail(strict=True, reason="missing: the circuit breaker")
 CHECK = "health_check = 'ping'"
 INTERVAL_S = 0.1
 
@@ -94,7 +93,6 @@ async def test_f22_the_check_is_sound_and_traffic_fails() -> None:
     await sound_check_failing_traffic("F22")
 
 
-@NO_BREAKER
 async def test_f22_traffic_decides() -> None:
     await sound_check_failing_traffic("F22 breaker")
 

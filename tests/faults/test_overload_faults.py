@@ -44,7 +44,6 @@ async def watch_health(url: str, latencies_s: list[float]) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.xfail(strict=True, reason="missing: the overload gate in use")
 async def test_f36_ten_times_the_capacity() -> None:
     up = OpenAIEmulator(latency_s=workers())
     checks: list[float] = []

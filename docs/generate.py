@@ -137,7 +137,7 @@ def _default(field: Any) -> str:
 
 def error_tree() -> Iterator[str]:
     """Describe every error with its code."""
-    yield "All errors are in `plb_core.errors`; `code` is what HTTP bodies and logs show."
+    yield "All are in `plb_core.errors`; `code` is what HTTP bodies and logs show."
     yield "\n```text"
     yield inspect.cleandoc(errors.__doc__ or "").split("\n\n")[1]
     yield "```\n"

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "ask": "Ask one question and print the sourced answer.",
     "check": "Check a configuration and say everything that is wrong with it.",
     "config": "Show the effective configuration, or its JSON Schema.",
+    "explain": "Print what plb does about each kind of failure.",
     "init": "Write a commented config.toml for the backends you pick.",
     "plugins": "List the installed plugins: used, installed or blocked.",
     "serve": "Run the services of the configuration, such as the HTTP gateway.",

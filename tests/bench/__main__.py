@@ -18,7 +18,7 @@ from plb_core.candidate import Candidate
 from plb_core.config import read_text
 from plb_core.loader import Loader
 from plb_core.source import read_source
-from plb_core.testing.fakes import FakeBackend, FakePlugin, candidate, context, outcome
+from plb_core.testing.fakes import FakeBackend, FakePlugin, candidate, outcome
 from plb_core.types import Query
 
 QUERY = Query("What is glycolysis?", kind="mechanism")
@@ -56,7 +56,7 @@ def warm_candidates(count: int) -> list[Candidate]:
             each.observe(
                 outcome(
                     each.name,
-                    result=result,  # type: ignore[arg-type]
+                    result=result,
                     at_s=time.monotonic(),
                     quality=0.7,
                     cost_micro_usd=1200,

@@ -64,7 +64,7 @@ class ScriptedStore:
 
     async def until_held(self, rows: int = 1) -> None:
         """Wait until so many rows are kept waiting."""
-        while len(self.held) < rows:  # noqa: ASYNC110 - a few turns of the loop
+        while len(self.held) < rows:
             await asyncio.sleep(0)
 
     def go_on(self) -> None:
@@ -78,7 +78,7 @@ class ScriptedStore:
         return [row.state for row in self.rows if row.attempt_id == attempt_id]
 
     def _take(self, row: LedgerRow, future: asyncio.Future[None]) -> None:
-        error = self.down
+        error: BaseException | None = self.down
         if error is None:
             error = self.inner.write(row).exception()
         if error is None:

@@ -57,7 +57,7 @@ TOML = '[routing]\nhealth_check = "check"\n[backend.a]\n'
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - the condition is nobody's event
+    while not condition():
         await asyncio.sleep(0.001)
 
 

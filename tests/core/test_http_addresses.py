@@ -191,7 +191,7 @@ async def test_a_name_that_turns_to_metadata_is_dropped(
 
 
 async def _settled(resolver: GuardedResolver) -> None:
-    while resolver._look_up is not None:  # noqa: ASYNC110 - it has no event to wait for
+    while resolver._look_up is not None:
         await asyncio.sleep(0)  # the look-up's next step
 
 

@@ -287,7 +287,7 @@ async def test_a_cut_stream_gives_what_came_then_says_so(kind: str) -> None:
     async with pair(head + b"\r\n\r\n" + body, close=True) as (_, client):
         seen = []
         async with client.open_stream("GET", "/x", timeout_s=10) as stream:
-            with pytest.raises(BadAnswer, match="cut"):  # noqa: PT012 - one loop
+            with pytest.raises(BadAnswer, match="cut"):
                 async for line in stream.lines():
                     seen.append(line)  # noqa: PERF401 - what came before the cut
         assert seen == ['{"a":1}']
@@ -534,7 +534,7 @@ async def test_a_stream_known_to_be_whole_keeps_its_connection() -> None:
     async with pair(play) as (server, client):
         await _read_until_done(client)
         end.set()
-        while client._lingering:  # noqa: ASYNC110 - nothing tells when it is back
+        while client._lingering:
             await asyncio.sleep(0.001)
         await _read_until_done(client)
         assert server.connections == 1

@@ -53,7 +53,7 @@ def test_an_exception_says_how_it_ended(
 
 def test_an_error_after_the_report_changes_nothing(rig: MakeRig) -> None:
     r = rig()
-    with pytest.raises(NoAnswer), r.balancer.lease("q") as lease:  # noqa: PT012 - the report comes first
+    with pytest.raises(NoAnswer), r.balancer.lease("q") as lease:
         lease.answer(Answer("text"))
         raise NoAnswer("late")
     assert [o.result for o in r.first.outcomes] == ["answer"]

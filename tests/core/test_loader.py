@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def test_an_entry_point_seen_twice_on_the_path_counts_once(
 ) -> None:
     from plb_core import loader
 
-    real = loader.entry_points
+    real = entry_points
 
     def doubled(group: str) -> list[EntryPoint]:
         return [*real(group=group), *real(group=group)]

@@ -252,7 +252,7 @@ def test_a_block_waits_for_its_place_and_gives_it_back_whatever_happens() -> Non
                 raise ValueError("x")
         async with it.enter() as held:
             assert held.result == "success"
-        with pytest.raises(ValueError, match="x"):  # noqa: PT012 - the block is the test
+        with pytest.raises(ValueError, match="x"):
             async with it.enter() as held:
                 held.result = "overload"
                 raise ValueError("x")

@@ -14,6 +14,7 @@ from plb_core import (
     BackendTimeout,
     BackendUnreachable,
     BadAnswer,
+    Choice,
     Event,
     NoAnswer,
     NoBackendAvailable,
@@ -177,7 +178,7 @@ async def test_a_recovered_backend_is_found_by_trials_of_real_requests(
     assert not breaker.closed
     await asyncio.sleep(0.06)
     # `first` always takes the first candidate; the trial comes before it chooses.
-    r.first.answer = lambda c: __import__("plb_core").Choice(c[-1])
+    r.first.answer = lambda candidates: Choice(candidates[-1])
     assert (await r.balancer.ask("q")).backend == "a"
     assert (await r.balancer.ask("q")).backend == "a"
     assert breaker.closed
@@ -197,7 +198,7 @@ async def test_exactly_one_of_many_waiting_requests_is_the_trial(rig: MakeRig) -
         await gate.wait()
         return Answer("late")
 
-    r.a.ask = slow  # type: ignore[method-assign,assignment]
+    r.a.ask = slow  # type: ignore[method-assign]
     tasks = [asyncio.create_task(r.balancer.ask("q")) for _ in range(100)]
     while sum(task.done() for task in tasks) < 99:
         await asyncio.sleep(0)
@@ -219,7 +220,7 @@ async def test_a_cancelled_trial_gives_its_permit_back(rig: MakeRig) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    real, r.a.ask = r.a.ask, hang  # type: ignore[method-assign,assignment]
+    real, r.a.ask = r.a.ask, hang  # type: ignore[method-assign]
     task = asyncio.create_task(r.balancer.ask("q"))
     await entered.wait()
     task.cancel()

@@ -196,7 +196,7 @@ async def test_a_cancelled_question_is_charged_its_ceiling(rig: MakeRig) -> None
         await asyncio.Event().wait()
         raise AssertionError
 
-    r.a.ask = hang  # type: ignore[method-assign,assignment]
+    r.a.ask = hang  # type: ignore[method-assign]
     async with r.balancer as balancer:
         task = asyncio.create_task(balancer.ask("q"))
         await entered.wait()

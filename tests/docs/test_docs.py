@@ -93,9 +93,11 @@ def test_every_page_is_reachable_from_the_index() -> None:
         if page in seen or page.suffix != ".md":
             continue
         seen.add(page)
-        for target in LINK.findall(page.read_text()):
-            if "://" not in target:
-                queue.append((page.parent / target).resolve())
+        queue += [
+            (page.parent / target).resolve()
+            for target in LINK.findall(page.read_text())
+            if "://" not in target
+        ]
     missing = {page for page in PAGES[1:] if page.resolve() not in seen}
     assert not missing
 

@@ -159,7 +159,7 @@ async def test_f20_clients_that_hardly_read() -> None:
 
         async def sip(client: socket.socket) -> None:
             try:
-                while await loop.sock_recv(client, 256):  # noqa: ASYNC110 - a pace
+                while await loop.sock_recv(client, 256):
                     await asyncio.sleep(0.5)
             except OSError:
                 return

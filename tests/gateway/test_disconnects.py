@@ -30,7 +30,7 @@ def vanish(writer: asyncio.StreamWriter, how: str) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the other side has no event to set
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -139,7 +139,7 @@ async def test_names_the_fault_of_a_ping_that_raises_but_not_its_message() -> No
 @pytest.mark.asyncio
 async def test_a_ping_that_returns_nonsense_is_a_failed_probe() -> None:
     class Mute(fakes.FakeBackend):
-        async def ping(self, timeout_s: float) -> ProbeResult:  # noqa: ARG002 - nonsense needs no time
+        async def ping(self, timeout_s: float) -> ProbeResult:
             return cast("ProbeResult", None)
 
     result = await ping().probe(Mute())

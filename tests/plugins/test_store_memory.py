@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 import plb_store_memory
+from plb_core.ledger_records import Scope
 from plb_core.store import CLOSED_KEPT, DAYS_KEPT, MemoryStore
 from plb_core.testing.contracts.store import DAY, StoreContract, after, row
-from plb_core.types import Scope
 
 
 class TestMemory(StoreContract):

@@ -44,10 +44,10 @@ def installed() -> Path:
     """Return the server's program, installing it when there is none."""
     program = VENV / "bin" / "lightrag-server"
     if not program.exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)  # noqa: S603 - fixed command
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         pip = str(VENV / "bin" / "pip")
         command = [pip, "install", "-q", "--disable-pip-version-check", REQUIREMENT]
-        subprocess.run(command, check=True)  # noqa: S603 - fixed command
+        subprocess.run(command, check=True)
     return program
 
 
@@ -86,7 +86,7 @@ def running(
         **settings,
     }
     with (folder / "output.log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - fixed command
+        process = subprocess.Popen(
             [program],
             cwd=folder,
             env=environment,
@@ -147,10 +147,10 @@ class LightRAGProcess:
 
     def _call(self, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 - loopback, checked when built
+        request = urllib.request.Request(
             self.url + path,
             data,
             {**self._headers, "content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=10) as reply:
             return json.load(reply)

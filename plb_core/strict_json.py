@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -59,7 +59,7 @@ def loads(data: bytes) -> object:
     # Every member has a colon, and that after a quotation mark: none can be missing
     # from a value that has as many members as the document has of either. Counting
     # colons is all but free; texts often have some, quoted names hardly ever.
-    members = _members_of_plain(value)
+    members = _members_of_plain(value, any_keys=False)
     if members is not None and (
         members == data.count(b":")
         or members == data.translate(None, _WHITESPACE).count(b'":')
@@ -75,7 +75,7 @@ def dumps(value: object) -> bytes:
     except (TypeError, ValueError, RecursionError):
         return _dumps_precisely(value)
     # What msgspec has written is finite and without cycles: safe to walk through.
-    if type(value) is str or _members_of_plain(value) is not None:
+    if type(value) is str or _members_of_plain(value, any_keys=True) is not None:
         return written
     return _dumps_precisely(value)
 
@@ -84,39 +84,37 @@ _read: Final = msgspec.json.Decoder().decode
 _write: Final = msgspec.json.Encoder().encode
 
 
-def _members_of_plain(value: object) -> int | None:
+def _members_of_plain(value: Any, *, any_keys: bool) -> int | None:  # noqa: C901 - one loop that every request runs twice; calls would cost more than its body
     """Return how many members the objects in `value` have; None means: in doubt.
 
     Nothing is in doubt about the types that JSON has, with finite floats, integers
-    and nesting within the limits, and strings as keys.
+    and nesting within the limits. With `any_keys`, keys need not be strings: those
+    that are not are in doubt.
     """
     members = 0
     layer = [value]
     for _ in range(MAX_DEPTH):
-        below: list[object] = []
+        below: list[Any] = []
         for each in layer:
             kind = type(each)
             if kind in _HARMLESS:
                 continue
             if kind is dict:
-                if not _STRING.issuperset(map(type, each)):  # type: ignore[call-overload]
+                members += len(each)
+                below += each.values()
+                if any_keys and not _STRING.issuperset(map(type, each)):
                     return None
-                members += len(each)  # type: ignore[arg-type]
-                below += each.values()  # type: ignore[attr-defined]
             elif kind is list or kind is tuple:
-                below += each  # type: ignore[arg-type]
-            elif not _is_moderate_number(each):
+                below += each
+            elif kind is int:
+                if not _LEAST_INT <= each <= _GREATEST_INT:
+                    return None
+            elif kind is not float or not math.isfinite(each):
                 return None
         if not below:
             return members
         layer = below
     return None
-
-
-def _is_moderate_number(value: object) -> bool:
-    if type(value) is int:
-        return _LEAST_INT <= value <= _GREATEST_INT
-    return type(value) is float and math.isfinite(value)
 
 
 def _loads_precisely(data: bytes) -> object:

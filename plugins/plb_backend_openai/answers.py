@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-import attrs
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from plb_backend_openai import fields
 from plb_backend_openai.refusals import WHAT, reported
@@ -29,8 +27,7 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
 JSON_TYPES: Final = frozenset({"", "application/json", "text/plain"})
 
 
-@attrs.frozen
-class Asked:
+class Asked(NamedTuple):
     """What has to be known of the question to read its answer."""
 
     model: str
@@ -46,9 +43,7 @@ def completion(answer: HttpAnswer, asked: Asked) -> Answer:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise BadAnswer(f"{WHAT} answered without a message")
-    calls = tuple(
-        call for call in fields.items(message.get("tool_calls")) if is_call(call)
-    )
+    calls = tuple(filter(is_call, fields.items(message.get("tool_calls"))))
     return finished(
         data,
         message,
@@ -116,7 +111,7 @@ def finished(
         model=fields.text(data.get("model"))[:200] or asked.model,
         finish_reason=reason,
         cost_micro_usd=fields.cost_micro_usd(data.get("usage")),
-        tool_calls=tuple(dict(fields.table(call)) for call in calls),
+        tool_calls=tuple(dict(fields.table(call)) for call in calls) if calls else (),
     )
 
 

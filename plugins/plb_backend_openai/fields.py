@@ -95,6 +95,8 @@ def sources(
             if table(note).get("type") == "url_citation"
         ]
     )
+    if not listed:
+        return ()
     made = [_source(each) for each in listed[:_MAX_SOURCES]]
     return tuple(dict.fromkeys(each for each in made if each is not None))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from aiohttp import web
-
 from plb_core import strict_json
+from plb_gateway.whole_answer import WholeAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,29 +52,30 @@ def routed_headers(
     """Return the headers of an answer that a backend gave."""
     return {
         **base_headers(content_type, request_id),
-        "x-plb-backend": header_safe(backend),
-        "x-plb-track": header_safe(track),
-        "x-plb-algorithm": header_safe(algorithm),
+        **_choice(backend, track, algorithm),
         "x-plb-attempts": str(attempts),
         "x-plb-overhead-us": str(round(overhead_s * 1e6)),
     }
 
 
+# Bounded by configured names, but a reload may bring new ones for ever.
+@lru_cache(maxsize=256)
+def _choice(backend: str, track: str, algorithm: str) -> Mapping[str, str]:
+    return {
+        "x-plb-backend": header_safe(backend),
+        "x-plb-track": header_safe(track),
+        "x-plb-algorithm": header_safe(algorithm),
+    }
+
+
 def json_answer(
     body: object, headers: Mapping[str, str], status: int = 200
-) -> web.Response:
+) -> WholeAnswer:
     """Return a JSON response."""
-    return bytes_answer(strict_json.dumps(body), headers, status)
+    return WholeAnswer(strict_json.dumps(body), headers, status)
 
 
-def bytes_answer(
-    body: bytes, headers: Mapping[str, str], status: int = 200
-) -> web.Response:
-    """Return a JSON response whose body is encoded already."""
-    return web.Response(body=body, status=status, headers=headers)
-
-
-def error_answer(refusal: Refusal, request_id: str) -> web.Response:
+def error_answer(refusal: Refusal, request_id: str) -> WholeAnswer:
     """Return the response of an error of the catalogue."""
     entry = refusal.entry
     headers = base_headers(JSON_TYPE, refusal.request_id or request_id)

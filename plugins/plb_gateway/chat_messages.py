@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeGuard
-
-import attrs
+from typing import Final, NamedTuple, TypeGuard
 
 from plb_gateway import fields
 from plb_gateway.errors import Refusal
@@ -29,8 +27,7 @@ _KNOWN: Final = frozenset(_SENT_ON) | _DROPPED
 _MOST_MESSAGES: Final = 2048
 
 
-@attrs.frozen
-class Conversation:
+class Conversation(NamedTuple):
     """A checked conversation: what is sent on, the last question, what it takes."""
 
     messages: tuple[Mapping[str, object], ...]
@@ -48,13 +45,13 @@ def read_messages(value: object, param: str = "messages") -> Conversation:
     has_images = False
     for index, entry in enumerate(entries):
         if _is_plain(entry):
-            messages.append(entry)
+            message: Mapping[str, object] = entry
             text = entry["content"]
         else:
             message, text, images = _read_message(entry, f"{param}[{index}]")
-            messages.append(message)
             has_images = has_images or images
-        if messages[-1]["role"] == "user":
+        messages.append(message)
+        if message["role"] == "user":
             question = text
     if question is None:
         raise fields.wrong(param, "a message of the role 'user'")

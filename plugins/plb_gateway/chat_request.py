@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
-
-import attrs
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from plb_core.types import NOTHING, Query
 from plb_gateway import fields
@@ -102,8 +100,7 @@ _FIXED: Final[Mapping[str, tuple[object, str]]] = MappingProxyType(
 _KNOWN: Final = _OWN | _HARMLESS | frozenset(OPTIONS) | frozenset(_FIXED)
 
 
-@attrs.frozen
-class ChatRequest:
+class ChatRequest(NamedTuple):
     """What a chat completion's body asks for.
 
     `as_is` is True when nothing may be added to the text, because a program parses it.

@@ -37,17 +37,19 @@ _NO_HINTS: Final = Hints()
 
 def read_hints(headers: CIMultiDictProxy[str]) -> Hints:
     """Return the hints of a request; raise `Refusal` for an unusable value."""
-    session = _value(headers, SESSION)
-    region = _value(headers, REGION)
-    tenant = _value(headers, TENANT)
-    timeout_ms = _value(headers, TIMEOUT_MS)
-    if not (session or region or tenant or timeout_ms):
+    if not (
+        SESSION in headers
+        or REGION in headers
+        or TENANT in headers
+        or TIMEOUT_MS in headers
+    ):
         return _NO_HINTS
+    tenant = _value(headers, TENANT)
     return Hints(
-        session,
-        region,
+        _value(headers, SESSION),
+        _value(headers, REGION),
         {"tenant": tenant} if tenant else NO_ATTRIBUTES,
-        _deadline_s(timeout_ms),
+        _deadline_s(_value(headers, TIMEOUT_MS)),
     )
 
 

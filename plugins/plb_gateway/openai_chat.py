@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from plb_core.strict_json import dumps
 from plb_gateway import sse
-from plb_gateway.answers import bytes_answer
 from plb_gateway.chat_request import ChatRequest, read_chat
 from plb_gateway.reply_fields import chat_usage, citations, search_results
 from plb_gateway.sources_text import appendix
+from plb_gateway.whole_answer import WholeAnswer
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -37,7 +37,7 @@ async def chat_completions(exchange: Exchange) -> web.StreamResponse:
     body = completion(
         reply, exchange.created(), _addition(exchange, asked, reply.answer)
     )
-    return bytes_answer(body, exchange.reply_headers(reply))
+    return WholeAnswer(body, exchange.reply_headers(reply))
 
 
 def completion(reply: Reply, created: int, addition: str) -> bytes:

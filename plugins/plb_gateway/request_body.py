@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from plb_gateway.settings import GatewaySettings
 
+_JSON: Final = "application/json"
 _LEFTOVER_BYTES: Final = 262_144
 _LEFTOVER_TIMEOUT_S: Final = 1.0
 # What a body with broken framing raises: the parsers in C and in Python differ.
@@ -57,14 +58,17 @@ async def skip_leftover(request: web.BaseRequest) -> None:
 
 async def _read_bytes(request: web.BaseRequest, settings: GatewaySettings) -> bytes:
     limit = settings.max_body_bytes
+    headers = request.headers
+    # The usual spelling first: aiohttp takes a dictionary to split the others.
     if (
-        request.content_type != "application/json"
-        or request.headers.get("Content-Encoding", "identity").lower() != "identity"
-    ):
+        headers.get("Content-Type") != _JSON and request.content_type != _JSON
+    ) or headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refusal("unsupported_media_type", close=True)
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    await _meet_expectation(request)
+    expectation = headers.get("Expect")
+    if expectation is not None:
+        await _meet_expectation(request, expectation)
     try:
         if request.content.is_eof():
             data = request.content.read_nowait()
@@ -77,10 +81,7 @@ async def _read_bytes(request: web.BaseRequest, settings: GatewaySettings) -> by
     return data
 
 
-async def _meet_expectation(request: web.BaseRequest) -> None:
-    expectation = request.headers.get("Expect")
-    if expectation is None:
-        return
+async def _meet_expectation(request: web.BaseRequest, expectation: str) -> None:
     if expectation.lower() != "100-continue":
         raise Refusal("expectation_failed", close=True)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -96,12 +96,15 @@ class Request:
         """Pass the gate, waiting for a place if need be; raises `Overloaded`."""
         gate = self.shared.gate
         if gate is not None:
+            self.plan.choosing += 1  # a reload must not close its backends meanwhile
             try:
                 self._ticket = gate.try_enter() or await gate.wait(
                     self.deadline_at_s - self.now()
                 )
             except Overloaded as error:
                 raise self._causes.identified(error) from None
+            finally:
+                self.plan.choosing -= 1
 
     def enter_now(self) -> None:
         """Pass the gate without waiting; raises `Overloaded` when there is no place."""

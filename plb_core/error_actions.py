@@ -49,8 +49,15 @@ def known_codes(_: Any, __: attrs.Attribute[Any], table: Mapping[str, object]) -
 def action_for(
     error: BackendError | NoAnswer, overrides: Mapping[str, Action]
 ) -> Action:
-    """Return the action for an error, by its backend's overrides, then the defaults."""
-    code = error.code
-    if isinstance(error, NoAnswer):
-        code = f"{code}.{error.reason}"
-    return overrides.get(code) or DEFAULT_ACTIONS[code]
+    """Return the action for an error, by its backend's overrides, then the defaults.
+
+    A plugin's own kind of error is treated as what it derives from, else as "next".
+    """
+    for kind in type(error).__mro__:
+        code = str(getattr(kind, "code", ""))
+        if isinstance(error, NoAnswer):
+            code = f"{code}.{error.reason}"
+        action = overrides.get(code) or DEFAULT_ACTIONS.get(code)
+        if action is not None:
+            return action
+    return "next"

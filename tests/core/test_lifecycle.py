@@ -409,3 +409,40 @@ async def test_a_choice_is_explained_while_the_request_runs(rig: MakeRig) -> Non
         attempts = r.balancer.explain(lease.request_id)["attempts"]
     assert attempts[0]["result"] == "running"  # type: ignore[index]
     assert Choice(r.candidate("a")).probability == 1.0
+
+
+async def test_a_question_that_waits_for_a_place_finds_its_backends_open(
+    rig: MakeRig,
+) -> None:
+    """While it waited, a reload closed the backends that it was about to ask."""
+    gate, spare = Gate(), Gate()
+    spare.go.set()
+    overload = "[overload]\nmax_in_flight = 1\n"
+    r = rig("[backend.g]\n" + overload, extra=[FakePlugin(g=gate, s=spare)])
+    async with r.balancer as balancer:
+        first = asyncio.create_task(balancer.ask("q"))
+        await gate.entered.wait()
+        second = asyncio.create_task(balancer.ask("q"))
+        await asyncio.sleep(0)
+        first.cancel()  # the place is free as soon as it has ended
+        await balancer.apply(config("s", extra=overload))
+        gate.go.set()
+        assert (await second).backend == "g"
+        assert not gate.asked_closed
+        await settled(balancer)
+    assert (gate.closed, spare.closed) == (1, 1)
+
+
+async def test_closing_lets_those_that_wait_for_a_place_end(rig: MakeRig) -> None:
+    gate = Gate()
+    toml = "[backend.g]\n[overload]\nmax_in_flight = 1\n"
+    r = rig(toml, extra=[FakePlugin(g=gate)])
+    await r.balancer.start()
+    tasks = [asyncio.create_task(r.balancer.ask("q")) for _ in range(2)]
+    await gate.entered.wait()
+    closing = asyncio.create_task(r.balancer.close())
+    await asyncio.sleep(0)
+    gate.go.set()
+    assert [(await task).backend for task in tasks] == ["g", "g"]
+    await closing
+    assert (gate.closed, gate.asked_closed) == (1, False)

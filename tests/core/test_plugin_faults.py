@@ -11,11 +11,13 @@ import pytest
 
 from plb_core import (
     Answer,
+    BackendError,
     BackendTraits,
     BadAnswer,
     Chunk,
     Decision,
     Embeddings,
+    NoAnswer,
     Provider,
     Query,
     Usage,
@@ -327,3 +329,40 @@ async def test_two_balancers_in_two_loops_do_not_meet(rig: MakeRig) -> None:
 
     both = await asyncio.gather(*(asyncio.to_thread(run, name) for name in "ab"))
     assert both == ["A", "B"]
+
+
+class OutOfQuota(BackendError):
+    """A plugin's own kind of failure, with a code of its own."""
+
+    code = "out_of_quota"
+
+
+class Garbled(BadAnswer):
+    code = "garbled"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfQuota("none left"),
+        Garbled("x"),
+        NoAnswer("x", reason="mystery"),  # type: ignore[arg-type]  # on purpose
+    ],
+)
+async def test_an_error_of_a_plugins_own_kind_goes_to_the_next_backend(
+    rig: MakeRig, error: BackendError | NoAnswer
+) -> None:
+    """The user got KeyError: no action was known for the code."""
+    r = rig()
+    r.a.failures = [error]
+    assert (await r.balancer.ask("q")).backend == "b"
+    assert r.first.outcomes[0].error == error.code
+
+
+async def test_a_kind_of_its_own_is_treated_as_what_it_derives_from(
+    rig: MakeRig,
+) -> None:
+    r = rig('[backend.a]\n[backend.a.on_error]\nbad_answer = "stop"\n[backend.b]\n')
+    r.a.failures = [Garbled("x")]
+    with pytest.raises(Garbled):
+        await r.balancer.ask("q")

@@ -39,12 +39,14 @@ from plb_core import (
     ProbeResult,
     Provider,
     Query,
+    attempts,
     hookimpl,
     lifecycle,
 )
 from plb_core.balancer import Balancer
 from plb_core.candidate import Candidate
 from plb_core.config import read_text
+from plb_core.error_actions import DEFAULT_ACTIONS
 from plb_core.history import History, Trace
 from plb_core.lease import Lease
 from plb_core.plan import Plan
@@ -54,6 +56,7 @@ from plb_core.types import BackendTraits, Outcome
 WEIGHTS = st.dictionaries(
     st.sampled_from(("a", "b", "c", "d")), st.sampled_from((1.0, 2.0)), min_size=1
 )
+OVERLOAD = "[overload]\nmax_in_flight = 4\nqueue_age_s = 1000.0\n"
 KEPT = 5
 SLOTS = 2
 ANSWER = Answer("text")
@@ -180,7 +183,8 @@ def toml(weights: dict[str, float]) -> str:
         f'[backend.{name}]\nplugin = "script"\nweight = {weight}\n'
         for name, weight in weights.items()
     )
-    return backends + '[track.t]\nalgorithm = "one"\nfallback_algorithms = ["two"]\n'
+    track = '[track.t]\nalgorithm = "one"\nfallback_algorithms = ["two"]\n'
+    return backends + OVERLOAD + track
 
 
 class Machine(RuleBasedStateMachine):
@@ -188,6 +192,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(lifecycle, "_LOOK_S", 0.0)
+        self.patch.setattr(attempts, "AGAIN_WITHIN_S", 0.0)
         self.runner = asyncio.Runner()
         self.complaints: list[str] = []
         self.waiting: list[asyncio.Future[str]] = []
@@ -333,6 +338,7 @@ class Machine(RuleBasedStateMachine):
     def pauses_pass(self) -> None:
         for candidate, _ in self.pairs():
             candidate.closed_until_s = -math.inf
+            candidate.breaker.probe_passed(candidate.now())
 
     def pairs(self) -> Iterator[tuple[Candidate, Script]]:
         for plan in self.plans:
@@ -357,10 +363,16 @@ class Machine(RuleBasedStateMachine):
                     assert times == bool(attempt.result)
 
     @invariant()
-    def no_request_asks_one_backend_twice(self) -> None:
+    def no_request_asks_one_backend_again_but_once_where_that_may_help(self) -> None:
         for trace in self.history.all:
             names = [attempt.candidate.name for attempt in trace.attempts]
-            assert len(names) == len(set(names))
+            for name in set(names):
+                assert names.count(name) <= 2
+                if names.count(name) == 2:
+                    place = names.index(name)
+                    assert names[place + 1] == name
+                    error = trace.attempts[place].error
+                    assert DEFAULT_ACTIONS[error] == "again"
 
     @invariant()
     def memory_is_bounded(self) -> None:
@@ -379,6 +391,13 @@ class Machine(RuleBasedStateMachine):
                 assert backend.closed == 1
             else:
                 assert backend.closed <= 1
+
+    @invariant()
+    def a_place_is_taken_by_each_that_runs(self) -> None:
+        gate = self.balancer._gate
+        assert gate is not None
+        assert gate.in_flight <= 4
+        assert gate.in_flight + gate.waiting == len(self.readers) + len(self.leases)
 
     @invariant()
     def only_waiting_requests_may_still_choose(self) -> None:

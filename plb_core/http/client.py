@@ -9,11 +9,8 @@ forwarded, link-local addresses are never contacted and private ones only on req
 from __future__ import annotations
 
 import asyncio
-import select
-import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
@@ -27,6 +24,7 @@ from plb_core.errors import (
 from plb_core.http.addresses import AddressRefused, GuardedResolver
 from plb_core.http.answer import HttpAnswer, refusal, retry_after_s
 from plb_core.http.exchange import CutAnswer, Exchange, Limits
+from plb_core.http.pool import Pool
 from plb_core.http.request import RequestWriter
 from plb_core.http.settings import HttpSettings, backend_url, url_problem
 from plb_core.http.stream import HttpStream, SseEvent
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from aiohttp.abc import AbstractResolver
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
 
 __all__ = [
@@ -50,10 +47,6 @@ __all__ = [
     "refusal",
     "retry_after_s",
 ]
-
-KEEPALIVE_S: Final = 4.0
-"""Below the five seconds after which common Python and Node servers hang up, so that
-a call rarely meets a connection that is just being closed."""
 
 
 class HttpClient:
@@ -79,39 +72,27 @@ class HttpClient:
         self._limits = Limits(settings.first_byte_timeout_s, settings.idle_timeout_s)
         self._connect_limits = aiohttp.ClientTimeout(connect=settings.connect_timeout_s)
         self._writer = RequestWriter(self._base, headers)
-        self._connector: aiohttp.TCPConnector | None = None
+        self._pool: Pool | None = None
         self._lingering: set[Exchange] = set()
-        self._used: WeakSet[ResponseHandler] = WeakSet()
 
     def __repr__(self) -> str:
         return f"HttpClient({self._settings.base_url!r})"
 
     async def start(self) -> None:
         """Prepare to connect; contacts nobody."""
-        if self._connector is None:
+        if self._pool is None:
             self._resolver = GuardedResolver(
                 allow_private=self._settings.allow_private, inner=self._inner_resolver
             )
-            # The core bounds what is in flight; a second limit here would only hide
-            # waiting time inside the connect timeout.
-            self._connector = aiohttp.TCPConnector(
-                limit=0,
-                use_dns_cache=False,
-                resolver=self._resolver,
-                keepalive_timeout=KEEPALIVE_S,
-            )
-            # Says where to connect to; never sent.
-            self._target = aiohttp.ClientRequest(
-                "GET", self._base, loop=asyncio.get_running_loop()
-            )
+            self._pool = Pool(self._base, self._resolver)
 
     async def close(self) -> None:
         """Close every connection; may be called again."""
-        connector, self._connector = self._connector, None
-        if connector is not None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
             for exchange in tuple(self._lingering):
                 exchange.drop()
-            await connector.close()
+            await pool.close()
             await self._resolver.close()
 
     async def request(
@@ -165,52 +146,30 @@ class HttpClient:
             exchange.finish(self._lingering if stream.whole else None)
 
     async def _connect(self, timeout_s: float) -> Exchange:
-        connector = self._connector
-        if connector is None:
+        pool = self._pool
+        if pool is None:
             raise BackendUnreachable("the client is closed", sent=False)
         if not timeout_s > 0:
             raise BackendTimeout("no time left for this call", sent=False)
         loop = asyncio.get_running_loop()
         end_at = loop.time() + timeout_s
+        connection = pool.idle()
+        if connection is None:
+            connection = await self._open(pool, timeout_s)
+        return Exchange(connection, loop, self._limits, end_at, pool.give_back)
+
+    async def _open(self, pool: Pool, timeout_s: float) -> Connection:
         limits = self._connect_limits
         if timeout_s < self._settings.connect_timeout_s:
             limits = aiohttp.ClientTimeout(connect=timeout_s)
         try:
-            connection = await connector.connect(self._target, [], limits)
-            while self._is_stale(connection):
-                connection.close()
-                connection = await connector.connect(self._target, [], limits)
+            return await pool.open(limits)
         except TimeoutError as exc:
             message = f"no connection within {limits.connect:g} s"
             raise BackendTimeout(message, sent=False) from exc
         except (aiohttp.ClientError, OSError) as exc:
             self._resolver.expire()
             raise BackendUnreachable(_why(exc), sent=False) from exc
-        return Exchange(connection, loop, self._limits, end_at)
-
-    def _is_stale(self, connection: Connection) -> bool:
-        """Say whether a pooled connection was hung up, or spoke, while it was idle.
-
-        Bytes nobody asked for would be taken for the next answer. The socket is asked
-        as well, because what it has received may not have been read yet.
-        """
-        protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None or protocol.should_close:
-            return True
-        if protocol not in self._used:
-            # A new TLS connection may have unread session tickets.
-            self._used.add(protocol)
-            return False
-        descriptor = transport.get_extra_info("socket").fileno()
-        return descriptor < 0 or _has_news(descriptor)
-
-
-def _has_news(descriptor: int) -> bool:
-    if sys.platform == "win32":  # pragma: no cover - it has no poll
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _refuse_redirect(exchange: Exchange) -> None:

@@ -18,7 +18,7 @@ from plb_core.errors import BackendTimeout, BackendUnreachable, BadAnswer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aiohttp.connector import Connection
     from aiohttp.streams import StreamReader
@@ -52,7 +52,9 @@ class CutAnswer(BadAnswer):
 
 
 class Exchange:
-    """Sends one request and reads its answer; ends in `release` or `abort`.
+    """Sends one request and reads its answer; ends in `finish` or `drop`.
+
+    `give_back` takes the connection once the answer was read to its end.
 
     `framed` says that the answer's end is known from chunks or a length, so that a
     cut is always noticed. `length` is the announced one, None when there is none.
@@ -63,6 +65,7 @@ class Exchange:
         "_content",
         "_due_at",
         "_end_at",
+        "_give_back",
         "_idle_since",
         "_limits",
         "_lingering",
@@ -86,10 +89,12 @@ class Exchange:
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
         end_at: float,
+        give_back: Callable[[Connection], None],
     ) -> None:
         protocol = connection.protocol
         assert protocol is not None  # noqa: S101 - for mypy: set until released
         self._connection = connection
+        self._give_back = give_back
         self._protocol = protocol
         self._loop = loop
         self._limits = limits
@@ -208,7 +213,7 @@ class Exchange:
             self._timer = None
         content = self._content
         if content is not None and content.is_eof():
-            self._connection.release()
+            self._give_back(self._connection)
         elif content is None or lingering is None:
             self.drop()
         else:
@@ -219,7 +224,7 @@ class Exchange:
 
     def _release(self) -> None:
         self._stop_lingering()
-        self._connection.release()
+        self._give_back(self._connection)
 
     def drop(self) -> None:
         """Give the connection up."""

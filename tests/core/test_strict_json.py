@@ -156,3 +156,36 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with suppress(StrictJsonError):
         value = loads(data)
     assert loads(dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a":1.5,"b":-7,"c":"\\"d\\":1"}', {"a": 1.5, "b": -7, "c": '"d":1'}),
+        (b'{"a" : 1 ,\n"b\\":"\t: [2]}', {"a": 1, 'b":': [2]}),
+        (b'{"a:b":"c:d","e":{"f:":[":"]}}', {"a:b": "c:d", "e": {"f:": [":"]}}),
+    ],
+    ids=["quoted member", "spaces", "colons"],
+)
+def test_texts_that_look_like_members_are_none(data: bytes, value: object) -> None:
+    assert loads(data) == value
+
+
+def test_a_repeated_key_hides_behind_no_spacing_or_text() -> None:
+    for data in (
+        b'{"a":1,"a" :2}',
+        b'{"a":1,"a"\n:2}',
+        b'{"a" :1,"a"\t: 2,"b":"\\":"}',
+        b'{"t":":::","a":1,"a":2}',
+        b'[{"a":[{"k":0,"k" : 0}]}]',
+    ):
+        with pytest.raises(StrictJsonError) as caught:
+            loads(data)
+        assert caught.value.code == "duplicate_key"
+
+
+def test_keys_that_are_no_texts_are_written_as_ever_or_refused() -> None:
+    assert dumps({1: "a", None: "b"}) == b'{"1":"a","null":"b"}'
+    with pytest.raises(StrictJsonError) as caught:
+        dumps({b"a": 1})
+    assert caught.value.code == "not_serialisable"

@@ -86,9 +86,11 @@ class Script:
         self.closed = 0
 
     async def start(self) -> None:
+        await asyncio.sleep(0)
         self.started += 1
 
     async def close(self) -> None:
+        await asyncio.sleep(0)
         self.closed += 1
         if self.running or self.leased:
             self.complaints.append("closed while in use")
@@ -253,9 +255,10 @@ class Machine(RuleBasedStateMachine):
 
         self.begin(work)
 
-    @rule()
-    def stream(self) -> None:
+    @rule(leaves=st.booleans())
+    def stream(self, leaves: bool) -> None:
         async def work(reader: Reader) -> None:
+            reader.leaves = leaves
             async with self.balancer.stream("q") as stream:
                 async for _ in stream:
                     if reader.leaves:
@@ -412,11 +415,11 @@ class Machine(RuleBasedStateMachine):
             reader.task.cancel()
         self.run()
         assert self.readers == []
+        assert all(candidate.in_flight == 0 for candidate, _ in self.pairs())
+        assert not any(plan.choosing for plan in self.plans)
         self.run(self.balancer.close())
         assert self.complaints == []
         assert {backend.closed for backend in self.made} == {1}
-        assert all(candidate.in_flight == 0 for candidate, _ in self.pairs())
-        assert not any(plan.choosing for plan in self.plans)
         self.runner.close()
         self.patch.undo()
 

@@ -30,7 +30,6 @@ _BOM: Final = b"\xef\xbb\xbf"
 _WHITESPACE: Final = b" \t\n\r"
 _STRING_OR_OTHER: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^"\[\]{}]++', re.DOTALL)
 _STRING: Final = frozenset({str})
-_HARMLESS: Final = frozenset({str, bool, type(None)})
 # A minus sign counts as a digit.
 _LEAST_INT: Final = -(10 ** (MAX_INT_DIGITS - 1)) + 1
 _GREATEST_INT: Final = 10**MAX_INT_DIGITS - 1
@@ -97,19 +96,22 @@ def _members_of_plain(value: Any, *, any_keys: bool) -> int | None:  # noqa: C90
         below: list[Any] = []
         for each in layer:
             kind = type(each)
-            if kind in _HARMLESS:
+            if kind is str:
                 continue
             if kind is dict:
                 members += len(each)
                 below += each.values()
                 if any_keys and not _STRING.issuperset(map(type, each)):
                     return None
-            elif kind is list or kind is tuple:
-                below += each
             elif kind is int:
                 if not _LEAST_INT <= each <= _GREATEST_INT:
                     return None
-            elif kind is not float or not math.isfinite(each):
+            elif kind is list or kind is tuple:
+                below += each
+            elif kind is float:
+                if not math.isfinite(each):
+                    return None
+            elif kind is not bool and each is not None:
                 return None
         if not below:
             return members

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from plb_backend_openai import fields
 from plb_backend_openai.refusals import WHAT, reported
+from plb_backend_openai.request import prompt_characters
 from plb_core import Answer, BadAnswer, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from plb_core.http.client import HttpAnswer
-    from plb_core.types import FinishReason
+    from plb_core.types import FinishReason, Query
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
     "length": "length",
@@ -31,8 +32,7 @@ class Asked(NamedTuple):
     """What has to be known of the question to read its answer."""
 
     model: str
-    prompt_characters: int
-    limited: bool
+    query: Query
 
 
 def completion(answer: HttpAnswer, asked: Asked) -> Answer:
@@ -107,7 +107,8 @@ def finished(
     return Answer(
         text=text,
         sources=fields.sources(data, message),
-        usage=fields.usage(data.get("usage"), asked.prompt_characters, len(text)),
+        usage=fields.usage(data.get("usage"))
+        or fields.estimated_usage(prompt_characters(asked.query), len(text)),
         model=fields.text(data.get("model"))[:200] or asked.model,
         finish_reason=reason,
         cost_micro_usd=fields.cost_micro_usd(data.get("usage")),
@@ -118,7 +119,7 @@ def finished(
 def _nothing(reason: str, refused: str, asked: Asked) -> Exception:
     if reason == "content_filter" or refused:
         return NoAnswer(f"{WHAT} declined to answer", reason="content_filter")
-    if reason == "length" and asked.limited:
+    if reason == "length" and asked.query.max_output_tokens is not None:
         return NoAnswer(
             "the token limit of the question left no room for an answer",
             reason="invalid_request",

@@ -10,7 +10,6 @@ from plb_backend_openai.refusals import WHAT, rejection
 from plb_backend_openai.request import (
     chat_body,
     embedding_body,
-    prompt_characters,
 )
 from plb_backend_openai.stream import ChunkReader
 from plb_core import (
@@ -155,8 +154,7 @@ class OpenAIBackend:
             stream=stream,
             usage=self._settings.stream_usage,
         )
-        limited = query.max_output_tokens is not None
-        return Asked(model, prompt_characters(query), limited), body
+        return Asked(model, query), body
 
     def _upstream(self, requested: str, default: str) -> str:
         if requested == "auto" and default:

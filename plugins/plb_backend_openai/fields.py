@@ -40,18 +40,23 @@ def estimated_tokens(characters: int) -> int:
     return -(-characters // _CHARACTERS_PER_TOKEN)
 
 
-def usage(value: object, prompt_characters: int, answer_characters: int) -> Usage:
-    """Return the reported token counts, or estimated ones where they are absurd."""
+def usage(value: object) -> Usage | None:
+    """Return the reported token counts; None when there are none or they are absurd."""
     counts = table(value)
     prompt = _count(counts.get("prompt_tokens"))
     completion = _count(counts.get("completion_tokens"))
     if prompt is None or completion is None:
-        return Usage(
-            estimated_tokens(prompt_characters),
-            estimated_tokens(answer_characters),
-            estimated=True,
-        )
+        return None
     return Usage(prompt, completion)
+
+
+def estimated_usage(prompt_characters: int, answer_characters: int) -> Usage:
+    """Return token counts guessed from lengths."""
+    return Usage(
+        estimated_tokens(prompt_characters),
+        estimated_tokens(answer_characters),
+        estimated=True,
+    )
 
 
 def prompt_usage(value: object, prompt_characters: int) -> Usage:

@@ -9,26 +9,28 @@ if TYPE_CHECKING:
 
     from plb_core import Query
 
-CHAT_OPTIONS: Final = (
-    "frequency_penalty",
-    "logit_bias",
-    "parallel_tool_calls",
-    "presence_penalty",
-    "reasoning_effort",
-    "response_format",
-    "seed",
-    "service_tier",
-    "stop",
-    "temperature",
-    "tool_choice",
-    "tools",
-    "top_p",
-    "user",
-    "verbosity",
+CHAT_OPTIONS: Final = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "response_format",
+        "seed",
+        "service_tier",
+        "stop",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_p",
+        "user",
+        "verbosity",
+    }
 )
 """What a question may set; everything else in `Query.options` stays here."""
 
-EMBEDDING_OPTIONS: Final = ("dimensions", "user")
+EMBEDDING_OPTIONS: Final = frozenset({"dimensions", "user"})
 
 
 def chat_body(
@@ -80,6 +82,5 @@ def _characters(content: object) -> int:
     return 0
 
 
-def _allowed(query: Query, names: Sequence[str]) -> dict[str, object]:
-    options = query.options
-    return {name: options[name] for name in names if name in options}
+def _allowed(query: Query, names: frozenset[str]) -> dict[str, object]:
+    return {name: value for name, value in query.options.items() if name in names}

@@ -112,8 +112,13 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _check(connection: sqlite3.Connection, path: Path, *, known: bool) -> None:
     log = _beside(path, "-wal")
-    if log.exists() and wal.is_damaged(log.read_bytes()):
+    content = log.read_bytes() if log.exists() else b""
+    if wal.is_damaged(content):
         raise _refuse(path, f"{log.name} is damaged; restore both from a backup")
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    # With a log, a full disk may have cut the last page, which the log still has.
+    if not content and path.stat().st_size % page_size:
+        raise _refuse(path, "it is cut short; restore it from a backup")
     if not known and not schema.objects(connection):
         schema.create(connection)
     (mark,) = connection.execute("PRAGMA application_id").fetchone()

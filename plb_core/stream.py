@@ -110,14 +110,18 @@ class ReplyStream:
                 chunk = await self._next(chunks)
             check_chunk(chunk)
         except StopAsyncIteration:
-            raise self._broken(BadAnswer("the stream has no end mark")) from None
+            raise self._broken(
+                attempt, BadAnswer("the stream has no end mark")
+            ) from None
         except BackendError as error:
-            raise self._broken(error) from error.__cause__
+            raise self._broken(attempt, error) from error.__cause__
         except asyncio.CancelledError:
             self._request.finish(attempt, "cancelled", ttft_s=self._ttft_s)
             raise
         except Exception as error:
-            raise self._broken(plugin_fault(attempt.candidate, error)) from error
+            raise self._broken(
+                attempt, plugin_fault(attempt.candidate, error)
+            ) from error
         if chunk.end:
             self._end(attempt, chunk)
         return chunk
@@ -151,15 +155,13 @@ class ReplyStream:
                 self._request, attempt, chunk.answer, self._ttft_s
             )
 
-    def _broken(self, error: BackendError) -> BackendError:
+    def _broken(self, attempt: Attempt, error: BackendError) -> BackendError:
         """Close the attempt as truncated: text was already sent to the user."""
-        attempt = self._attempt
-        if attempt is not None:
-            error.backend = attempt.candidate.name
-            error.request_id = self.request_id
-            self._request.finish(
-                attempt, "truncated", error=error.code, ttft_s=self._ttft_s
-            )
+        error.backend = attempt.candidate.name
+        error.request_id = self.request_id
+        self._request.finish(
+            attempt, "truncated", error=error.code, ttft_s=self._ttft_s
+        )
         return error
 
     async def _open(

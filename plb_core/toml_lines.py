@@ -121,7 +121,7 @@ class _Scanner:
         self.at += 1
         index = 0
         self.space()
-        while not self.text.startswith("]", self.at):
+        while self.within("]"):
             self.mark((*path, index))
             self.value((*path, index))
             index += 1
@@ -131,10 +131,13 @@ class _Scanner:
     def inline_table(self, path: Path) -> None:
         self.at += 1
         self.space()
-        while not self.text.startswith("}", self.at):
+        while self.within("}"):
             self.pair(path)
             self.comma()
         self.at += 1
+
+    def within(self, closing: str) -> bool:
+        return self.at < len(self.text) and not self.text.startswith(closing, self.at)
 
     def comma(self) -> None:
         self.space()

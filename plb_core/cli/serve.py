@@ -63,7 +63,8 @@ async def _serve(options: argparse.Namespace) -> int:
         for service in services.values():
             addresses += await service.start(balancer)
             running.push_async_callback(service.close)
-        _listen_to_signals(stop, lambda: _reload(balancer, options))
+        reloads: set[asyncio.Task[None]] = set()  # a task nobody holds may vanish
+        _listen_to_signals(stop, lambda: reloads.add(_reload(balancer, options)))
         status = await _first_question(balancer, options.ask) if options.ask else 0
         for address in addresses:
             print(f"serving {address}", flush=True)
@@ -101,5 +102,7 @@ def _reload(balancer: Balancer, options: argparse.Namespace) -> asyncio.Task[Non
             await balancer.apply(load_config(options))
         except PlbError as error:
             logger.error("the configuration was not applied:\n{}", error)
+        except Exception as error:  # noqa: BLE001 - a plugin's start may raise anything
+            logger.error("the configuration was not applied: {!r}", error)
 
     return asyncio.create_task(apply(), name="plb reload")

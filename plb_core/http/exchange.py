@@ -31,9 +31,6 @@ lines and slow tokens pass while a body dripped byte by byte does not."""
 LINGER_S: Final = 1.0
 """How long a connection may take to end a body that is known to be complete."""
 
-MAX_HEADERS: Final = 100
-MAX_HEADER_BYTES: Final = 8190
-
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL_STATUS: Final = 200
 _BODYLESS: Final = frozenset({204, 304})
@@ -112,13 +109,6 @@ class Exchange:
     async def send(self, request: bytes) -> None:
         """Write the request and wait for the answer's head."""
         protocol = self._protocol
-        protocol.set_response_params(
-            read_until_eof=True,
-            auto_decompress=False,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
-        )
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise BackendUnreachable("the connection was closed before use", sent=False)

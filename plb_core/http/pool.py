@@ -21,6 +21,9 @@ KEEPALIVE_S: Final = 4.0
 """Below the five seconds after which common Python and Node servers hang up, so that
 a call rarely meets a connection that is just being closed."""
 
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 8190
+
 
 class Pool:
     """Connections to one host.
@@ -53,7 +56,18 @@ class Pool:
 
     async def open(self, limits: aiohttp.ClientTimeout) -> Connection:
         """Return a new connection; raises what aiohttp raises."""
-        return await self._connector.connect(self._target, [], limits)
+        connection = await self._connector.connect(self._target, [], limits)
+        protocol = connection.protocol
+        assert protocol is not None  # noqa: S101 - for mypy: set until closed
+        # Once is enough: one parser reads answer after answer.
+        protocol.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        return connection
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose last answer was read to its end."""

@@ -114,9 +114,21 @@ async def test_a_reader_that_falls_behind_holds_the_backend_up() -> None:
         client = await client_of(server)
         async with client.open_stream("GET", "/x", timeout_s=20) as stream:
             protocol = stream._exchange._protocol
-            while not protocol._reading_paused:  # noqa: ASYNC110 - nothing tells
+            while not protocol._reading_paused:
                 await asyncio.sleep(0)
             assert len(sent) < 300
             assert sum([len(line) async for line in stream.lines()]) == 300 * 99_999
+        assert server.connections == 1
+        await client.close()
+
+
+async def test_limits_hold_for_each_answer_not_for_all_of_a_connection() -> None:
+    many = "".join(f"X-{number}: {'v' * 800}\r\n" for number in range(60))
+    async with RawServer(b"") as server:
+        client = await client_of(server)
+        for number in range(30):
+            framing = "chunked" if number % 2 else "length"
+            server.play = answer(b"%d" % number, headers=many, framing=framing)
+            assert await get(client) == number
         assert server.connections == 1
         await client.close()

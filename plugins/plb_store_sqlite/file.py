@@ -160,6 +160,8 @@ def _explained(path: Path) -> Iterator[None]:
         if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
             raise _refuse(path, "it is damaged, or no ledger of plb") from error
         raise _refuse(path, f"it cannot be opened: {error}") from error
+    except UnicodeDecodeError as error:  # in what SQLite says of a damaged page
+        raise _refuse(path, "it is damaged; restore it from a backup") from error
     except OSError as error:
         raise _refuse(path, error.strerror or type(error).__name__) from error
 

@@ -25,6 +25,7 @@ from plb_core import (
 )
 from plb_core.config import read_text
 from plb_core.ledger_records import Scope
+from plb_core.testing.fakes import FakeBackend, FakePlugin
 from plb_core.types import BackendInfo
 
 from .conftest import Rig
@@ -293,3 +294,33 @@ async def test_caps_change_with_a_reload_and_the_store_does_not(rig: MakeRig) ->
         moved = text("daily_usd = 1\ntimezone = 'Europe/Berlin'") + tail
         with pytest.raises(ConfigError, match="cannot change while plb runs"):
             await balancer.apply(read_text(moved))
+
+
+async def test_a_question_waits_for_money_that_another_gives_back(
+    rig: MakeRig,
+) -> None:
+    gate = asyncio.Event()
+
+    class Waits(FakeBackend):
+        async def ask(self, query: Query, timeout_s: float) -> Answer:
+            self.calls.append(query)
+            await gate.wait()
+            return answer(1)
+
+    budget = (
+        "daily_usd = 0.000150\nmax_output_tokens = 100\nmin_output_tokens = 100\n"
+        "wait_s = 20.0"
+    )
+    waits = Waits()
+    toml = text(budget, f"[backend.w]\n{PRICE}")
+    r = rig(toml, extra=[Scorer(), FakePlugin(w=waits)])
+    async with r.balancer as balancer:
+        tasks = [asyncio.create_task(balancer.ask("q")) for _ in range(2)]
+        while not waits.calls:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(waits.calls) == 1
+        gate.set()
+        assert len(await asyncio.gather(*tasks)) == 2
+        assert spent(r) == (2, 0)

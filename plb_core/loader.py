@@ -15,7 +15,12 @@ import attrs
 import pluggy
 
 from plb_core import hookspecs
-from plb_core.errors import PluginConflict, PluginContractError, PluginNotFound
+from plb_core.errors import (
+    PluginConflict,
+    PluginContractError,
+    PluginError,
+    PluginNotFound,
+)
 from plb_core.hookspecs import PROJECT, Provider
 from plb_core.sections import BackendTable
 from plb_core.structure import nearest
@@ -54,7 +59,8 @@ class Loader:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._points = {group: _by_name(group) for group in (GROUP, COMMAND_GROUP)}
-        self._loaded: set[EntryPoint] = set()
+        # None: sound; else why it cannot be used, said each time it is asked for.
+        self._loaded: dict[EntryPoint, PluginError | None] = {}
         self._providers: dict[tuple[str, str], tuple[Provider[object], str]] = {}
         for number, plugin in enumerate(extra, 1):
             name = getattr(plugin, "__name__", type(plugin).__name__)
@@ -122,8 +128,17 @@ class Loader:
             message = f"{owners} both provide {name!r}; uninstall one"
             raise PluginConflict(name, message)
         point = points[0]
-        if point in self._loaded:
-            return
+        if point not in self._loaded:
+            try:
+                self._import(point, kind, name)
+                self._loaded[point] = None
+            except PluginError as error:
+                self._loaded[point] = error
+        failure = self._loaded[point]
+        if failure is not None:
+            raise failure
+
+    def _import(self, point: EntryPoint, kind: Kind, name: str) -> None:
         if not self._is_allowed(point):
             owner = " ".join(_distribution(point))
             message = f"{name!r} is of {owner}, which [plugins] allow does not list"
@@ -133,7 +148,6 @@ class Loader:
         except (Exception, SystemExit) as error:  # an import may do anything
             message = f"importing {point.value} failed: {_brief(error)}"
             raise PluginContractError(name, message) from error
-        self._loaded.add(point)
         if not self._manager.is_registered(plugin):
             self._register(plugin, name)
         if (kind, name) not in self._providers:

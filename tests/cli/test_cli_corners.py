@@ -180,12 +180,14 @@ class Odd:
     maybe: str | None = None
     tags: tuple[str, ...] = ()
     anything: object = None
+    words: tuple[str, ...] = attrs.field(factory=lambda: ("a", "b"))
 
 
 def test_a_template_writes_tables_and_defaults() -> None:
     lines = list(section(("x",), Odd, {"limits": {"a b": 1}}))
     assert "# maybe =  (not set)" in lines
     assert "# tags = []" in lines
+    assert '# words = ["a", "b"]' in lines
     assert lines[lines.index("[x.limits]") + 1] == '"a b" = 1'
     assert "# [x.limits]" in list(section(("x",), Odd))
 

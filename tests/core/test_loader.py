@@ -196,3 +196,37 @@ def test_reading_source_survives_what_is_not_there(site: Path) -> None:
     assert read_source("plb_test_broken").summary == ""
     assert read_source("surely.not.there").kinds == ()
     assert read_source("sys").summary == ""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise OSError('torn')",
+        GOOD.replace("register_algorithm", "regsiter_algorithm"),
+        GOOD.replace("return Provider", "raise OSError('torn') #"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_says_why_each_time(site: Path, code: str) -> None:
+    """Asked for again, it was only said to offer nothing."""
+    install(site, "broken", {"broken": "broken"}, code.format(name="broken"))
+    loader = Loader()
+    messages = []
+    for _ in range(2):
+        with pytest.raises(PluginContractError) as caught:
+            loader.provider("algorithm", "broken")
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "offers no" not in messages[0]
+
+
+def test_one_module_may_stand_behind_two_names(site: Path) -> None:
+    """The second name finds the module registered, and offers what is its own."""
+    code = GOOD.format(name="one")
+    install(site, "pair", {"one": "pair", "two": "pair"}, code)
+    loader = Loader()
+    assert loader.provider("algorithm", "one").name == "one"
+    with pytest.raises(PluginContractError, match="'two' offers no algorithm"):
+        loader.provider("algorithm", "two")
+    with pytest.raises(PluginContractError, match="'one' offers no backend"):
+        loader.provider("backend", "one")
+    assert loader.provider("algorithm", "one").name == "one"

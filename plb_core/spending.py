@@ -83,7 +83,6 @@ class Spending:
     """
 
     def __init__(self, caps: Caps) -> None:
-        self._caps = caps
         self._all = Counter(Scope())
         self._named: dict[ScopeKind, dict[str, Counter]] = {
             "backend": {},

@@ -119,9 +119,14 @@ class Rig:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Rig]:
+        faults: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context))
         await self.ledger.open()
         yield self
         await self.ledger.close()
+        await asyncio.sleep(0)
+        assert not faults
 
     async def reserve(
         self,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from datetime import date, timedelta
+from datetime import date, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -228,6 +228,16 @@ async def test_a_bill_up_to_the_ceiling_is_charged_as_it_is(bill: int) -> None:
         assert not rig.events
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.asyncio
+async def test_a_cap_of_one_micro_dollar_alerts_when_it_is_spent(share: float) -> None:
+    async with Rig(1, alert_share=share).opened() as rig:
+        (await rig.reserve(1)).settle(0)
+        assert not rig.events
+        (await rig.reserve(1)).settle(1)
+        assert len(rig.named("budget_alert")) == 1
+
+
 @pytest.mark.asyncio
 async def test_a_million_tiny_bills_add_up_exactly() -> None:
     async with Rig(10**6).opened() as rig:
@@ -299,6 +309,17 @@ async def test_a_new_day_brings_a_new_budget_and_old_bills_stay_with_theirs() ->
         assert event.data["day"] == "2026-11-25"
 
 
+@pytest.mark.asyncio
+async def test_the_day_begins_in_the_zone_of_the_budget() -> None:
+    tokyo = timezone(timedelta(hours=9))
+    async with Rig(100, zone=tokyo).opened() as rig:
+        with pytest.raises(BudgetExhausted) as caught:
+            await rig.reserve(101)
+        assert caught.value.retry_after_s == 3 * 3600
+        rig.wall.move(hours=3)
+        assert (await rig.reserve(1)).row.day == date(2026, 11, 26)
+
+
 @pytest.mark.parametrize("back", [timedelta(hours=26), timedelta(days=400)])
 @pytest.mark.asyncio
 async def test_a_clock_set_back_opens_no_past_day(back: timedelta) -> None:
@@ -360,6 +381,23 @@ async def test_what_an_earlier_run_left_open_becomes_unknown() -> None:
         assert second.ledger.reconcile("yesterday", 0)
         assert second.total() == (10, 0)
     assert (await first.store.load(date.min)).reserved == ()
+
+
+@pytest.mark.asyncio
+async def test_what_was_left_open_counts_in_each_of_its_scopes() -> None:
+    scopes = (
+        Scope(),
+        Scope("backend", "web"),
+        Scope("track", "main"),
+        Scope("client", "c"),
+    )
+    first = Rig()
+    await first.ledger.open()
+    await first.reserve(100, client="c")
+    async with Rig(store=first.store).opened() as second:
+        assert second.ledger.totals() == dict.fromkeys(scopes, (100, 0, None))
+        assert second.ledger.reconcile("a1", -1)
+        assert len(second.named("bill_above_ceiling")) == 1
 
 
 @pytest.mark.asyncio
@@ -488,6 +526,7 @@ async def test_an_end_that_cannot_be_written_is_written_when_it_can(end: str) ->
         await asyncio.sleep(0)
         total = rig.total()
         assert rig.store.states("a1") == ["reserved"]
+        assert [event.data for event in rig.events] == [{"reason": "the disk is full"}]
         with pytest.raises(LedgerUnavailable):
             await rig.reserve(1)
         await asyncio.sleep(0)

@@ -26,7 +26,7 @@ from plb_core.spending import Caps
 from plb_core.testing import fakes
 from plb_core.testing.contracts.store import DAY, StoreContract, after, row
 from plb_core.types import Event
-from plb_store_sqlite import schema, wal
+from plb_store_sqlite import file, schema, wal
 from plb_store_sqlite.store import SqliteStore, SqliteStoreSettings
 from plb_store_sqlite.writer import GROUP, Writer
 from tests.core.ledger_rig import WallClock
@@ -504,6 +504,35 @@ async def test_a_full_disk_refuses_rows_and_recovers_by_itself(path: Path) -> No
     state = await look(path)
     assert state.spent[Scope()] == 10
     assert len(state.reserved) == sent + 1
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_sqlite_cannot_take_leaves_no_transaction_open(
+    path: Path,
+) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    odd = row("odd", client=["not", "text"])
+    results = await asyncio.gather(
+        store.write(row("a")), store.write(odd), return_exceptions=True
+    )
+    assert LedgerUnavailable in map(type, results)
+    await store.write(row("b"))
+    await store.close()
+    assert "b" in [each.attempt_id for each in (await look(path)).reserved]
+
+
+def test_a_place_without_write_ahead_logs_is_refused(path: Path) -> None:
+    memory = sqlite3.connect(":memory:")
+    with pytest.raises(ConfigError, match="no write-ahead log, only 'memory'"):
+        file._set_up(memory, path)
+    memory.close()
+
+
+def test_what_sqlite_says_of_a_damaged_page_may_be_no_text(path: Path) -> None:
+    # The report of a damaged page can quote its bytes, which Python cannot decode.
+    with pytest.raises(ConfigError, match="it is damaged"), file._explained(path):
+        b"\xd4 is no text".decode()
 
 
 @pytest.mark.asyncio

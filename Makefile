@@ -6,7 +6,7 @@
 #   make slow    tests that need minutes or install a server of their own
 #   make bench   measure; prints figures and asserts none
 #   make cover   the tests with branch coverage
-#   make mutants break breaker and retry budget in every small way; tests must notice
+#   make mutants break breaker, retry budget and ledger in every small way; tests notice
 #   make faults  break backends in every known way, over real HTTP, and judge
 #   make docs    write config.toml and the generated reference pages
 

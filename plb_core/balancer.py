@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -70,6 +71,7 @@ class Balancer:
         self._now = time.monotonic
         self._loader = Loader(config.plugins, plugins)
         self._plan = build_plan(config, self._loader, now=self._now, rng=self._rng)
+        self._run = secrets.token_hex(4)
         self._retries = RetryBudget(self._now, reserve=FIRST_EXTRA_ATTEMPTS)
         self._gate = make_gate(config, self._now, self._new_rng())
         self.ledger = make_ledger(self._plan, self._announce)
@@ -360,7 +362,7 @@ class Balancer:
         )
 
     def _make_shared(self, plan: Plan) -> Shared:
-        till = make_till(plan, self.ledger)
+        till = make_till(plan, self.ledger, self._run)
         return Shared(self._now, self._rng, self._retries, till, self._gate)
 
     def _new_rng(self) -> random.Random:

@@ -29,11 +29,16 @@ class TooDear(Exception):
 
 @attrs.frozen
 class Till:
-    """What payments of one plan share."""
+    """What payments of one plan share.
+
+    `run` sets the attempts of one run of the program apart from those of every other:
+    a seed makes request ids repeat, and a stored attempt's id is used once, for ever.
+    """
 
     ledger: Ledger
     budget: Budget
     scorer: CostScorer
+    run: str
 
     def payment(self, request_id: str, track: str, query: Query) -> Payment:
         """Return a new request's payment."""
@@ -66,7 +71,7 @@ class Payment:
         query, ceiling = await self._affordable(query, info)
         self._refuse_a_third_price(ceiling)
         attempt.reservation = await self._till.ledger.reserve(
-            f"{self._request_id}.{attempt.number}",
+            f"{self._till.run}.{self._request_id}.{attempt.number}",
             self._request_id,
             info.name,
             self._track,

@@ -63,12 +63,12 @@ def make_ledger(plan: Plan, announce: Callable[[Event], None]) -> Ledger | None:
     return Ledger(budget.caps(), budget.zone(), _utc_now, store, announce)
 
 
-def make_till(plan: Plan, ledger: Ledger | None) -> Till | None:
+def make_till(plan: Plan, ledger: Ledger | None, run: str) -> Till | None:
     """Return what the payments of this plan's requests share."""
     budget, scorer = plan.config.budget, plan.cost_scorer
     if ledger is None or budget is None or scorer is None:
         return None
-    return Till(ledger, budget, scorer)
+    return Till(ledger, budget, scorer, run)
 
 
 def _utc_now() -> datetime:

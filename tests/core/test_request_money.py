@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -324,3 +325,17 @@ async def test_a_question_waits_for_money_that_another_gives_back(
         gate.set()
         assert len(await asyncio.gather(*tasks)) == 2
         assert spent(r) == (2, 0)
+
+
+async def test_a_seed_does_not_make_a_second_run_reuse_stored_attempts(
+    rig: MakeRig, tmp_path: Path
+) -> None:
+    """With a seed every question of a second run failed with ledger_unavailable."""
+    store = f'[store.sqlite]\npath = "{tmp_path / "ledger.sqlite"}"\n'
+    config = text('store = "sqlite"\nmax_output_tokens = 64') + store
+    for _ in range(2):
+        r = rig(config, extra=[Scorer()])
+        r.a.answer = answer(7)
+        async with r.balancer as balancer:
+            await balancer.ask("q")
+    assert spent(r) == (14, 0)

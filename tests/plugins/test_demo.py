@@ -84,7 +84,8 @@ async def test_every_question_is_answered_while_a_backend_fails() -> None:
     assert [each.algorithm for each in report.rounds] == [*algorithms]
     assert first.questions == second.questions == first.answered == second.answered
     assert first.failovers > 0
-    assert first.passed_on > 0
+    # Which question meets which backend follows from the order of the answers.
+    assert first.passed_on + second.passed_on > 0
     assert first.broken in NAMES[1:]
     assert len(steps) == 48
     assert {failing for _, failing in steps} == {"", first.broken, second.broken}

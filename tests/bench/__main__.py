@@ -17,6 +17,7 @@ from plb_core.balancer import Balancer
 from plb_core.candidate import Candidate
 from plb_core.config import read_text
 from plb_core.loader import Loader
+from plb_core.protocols import Algorithm
 from plb_core.source import read_source
 from plb_core.testing.fakes import FakeBackend, FakePlugin, candidate, outcome
 from plb_core.types import Query
@@ -52,6 +53,7 @@ def warm_candidates(count: int) -> list[Candidate]:
         for number in range(count)
     ]
     for each in made:
+        each.served = 1000  # past any slow start
         for result in ("answer", "answer", "error"):
             each.observe(
                 outcome(
@@ -63,6 +65,37 @@ def warm_candidates(count: int) -> list[Candidate]:
                 )
             )
     return made
+
+
+def median_choice_us(algorithm: Algorithm, candidates: list[Candidate]) -> float:
+    """Return the median time of one choice; each is followed by its outcome."""
+    times = []
+    for _ in range(CALLS):
+        begin = time.perf_counter()
+        choice = algorithm.choose(QUERY, candidates)
+        times.append((time.perf_counter() - begin) * 1e6)
+        name, now_s = choice.candidate.name, time.monotonic()
+        algorithm.observe(
+            outcome(name, kind=QUERY.kind, at_s=now_s, quality=0.7, via=choice.via)
+        )
+    return statistics.median(times)
+
+
+def teach(algorithm: Algorithm, candidates: list[Candidate]) -> None:
+    """Let an algorithm learn some outcomes of each candidate, as traffic does."""
+    for _ in range(20):
+        choice = algorithm.choose(QUERY, candidates)
+        for each in candidates:
+            algorithm.observe(
+                outcome(
+                    each.name,
+                    kind=QUERY.kind,
+                    at_s=time.monotonic(),
+                    quality=0.7,
+                    cost_micro_usd=1200,
+                    via=choice.via,
+                )
+            )
 
 
 def algorithms() -> Iterator[str]:
@@ -88,7 +121,8 @@ def algorithms() -> Iterator[str]:
     few, many = warm_candidates(10), warm_candidates(1000)
     for name, named in sorted(plan.algorithms.items()):
         choose = named.algorithm.choose
-        ten = median_us(lambda choose=choose: choose(QUERY, few))  # type: ignore[misc]
+        teach(named.algorithm, few)
+        ten = median_choice_us(named.algorithm, few)
         thousand = median_us(
             lambda choose=choose: choose(QUERY, many),  # type: ignore[misc]
             100,

@@ -24,7 +24,7 @@ from plb_core.lifecycle import Leaving, start_all
 from plb_core.loader import Loader
 from plb_core.replies import EmbeddingsReply, Reply
 from plb_core.retry_budget import RetryBudget
-from plb_core.shared import Shared, make_gate, make_ledger, make_till
+from plb_core.shared import Shared, make_gate, make_ledger, make_limiter, make_till
 from plb_core.stream import ReplyStream
 from plb_core.trust import (
     UNCLASSIFIED,
@@ -74,6 +74,7 @@ class Balancer:
         self._run = secrets.token_hex(4)
         self._retries = RetryBudget(self._now, reserve=FIRST_EXTRA_ATTEMPTS)
         self._gate = make_gate(config, self._now, self._new_rng())
+        self._limiter = make_limiter(config, self._now)
         self.ledger = make_ledger(self._plan, self._announce)
         self._shared = self._make_shared(self._plan)
         self._history = History()
@@ -308,6 +309,8 @@ class Balancer:
             # Set at once where nothing classifies: evolving costs three times as much.
             kind = "" if plan.classifier is not None else decision.kind
             query = Query(query, kind=kind)
+        if self._limiter is not None:
+            self._limiter.admit(query.client)
         if plan.classifier is not None and not query.kind and query.text:
             decision = classify(plan.classifier, query)
         if not query.kind:

@@ -161,7 +161,10 @@ class RateLimitSettings:
 
     requests_per_minute: int = attrs.field(
         validator=at_least(1),
-        metadata=doc("Requests a minute that each client may make for ever."),
+        metadata=doc(
+            "Requests a minute that each client may make for ever; those without a"
+            " name count as one."
+        ),
     )
     burst: int = attrs.field(
         default=10,

@@ -11,6 +11,7 @@ import attrs
 from plb_core.ledger import Ledger
 from plb_core.overload import Gate
 from plb_core.payment import Till
+from plb_core.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     import random
@@ -53,6 +54,13 @@ def make_gate(
 ) -> Gate | None:
     """Return the gate of `[overload]`."""
     return None if config.overload is None else Gate(config.overload, now, rng)
+
+
+def make_limiter(config: Config, now: Callable[[], float]) -> RateLimiter | None:
+    """Return the rate limiter of `[overload.rate_limit]`."""
+    if config.overload is None or config.overload.rate_limit is None:
+        return None
+    return RateLimiter(config.overload.rate_limit, now)
 
 
 def make_ledger(plan: Plan, announce: Callable[[Event], None]) -> Ledger | None:

@@ -18,8 +18,10 @@ from plb_core import (
     Decision,
     NoAnswer,
     NoBackendAvailable,
+    Overloaded,
     Provider,
     Query,
+    RateLimited,
     UnknownModel,
     Usage,
     hookimpl,
@@ -552,3 +554,33 @@ async def test_a_backend_that_cannot_start_closes_the_others(rig: MakeRig) -> No
 async def test_one_seed_makes_one_history(rig: MakeRig) -> None:
     ids = [(await rig().balancer.ask("q")).request_id for _ in range(2)]
     assert ids[0] == ids[1]
+
+
+async def test_a_client_that_asks_too_often_is_told_when_to_come_back(
+    rig: MakeRig,
+) -> None:
+    limit = "[overload.rate_limit]\nrequests_per_minute = 1\nburst = 2\n"
+    r = rig(limit + "[backend.a]\n")
+    for _ in range(2):
+        await r.balancer.ask(Query("q", client="ann"))
+    with pytest.raises(RateLimited) as caught:
+        await r.balancer.ask(Query("q", client="ann"))
+    assert 0 < caught.value.retry_after_s <= 60
+    assert (await r.balancer.ask(Query("q", client="bob"))).text == "A"
+    assert len(r.a.calls) == 3
+
+
+async def test_what_the_gate_has_no_place_for_is_refused_at_once(rig: MakeRig) -> None:
+    hangs = Hangs()
+    limit = "[overload]\nmax_in_flight = 1\nqueue_length = 0\n"
+    r = rig(limit + "[backend.h]\n", extra=[FakePlugin(h=hangs)])
+    task = asyncio.create_task(r.balancer.ask("q"))
+    await hangs.entered.wait()
+    with pytest.raises(Overloaded) as caught:
+        await r.balancer.ask("q")
+    assert caught.value.request_id
+    with pytest.raises(Overloaded), r.balancer.lease("q"):
+        pass
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert r.idle()

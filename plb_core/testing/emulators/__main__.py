@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +24,16 @@ KINDS: Final[dict[str, type[Emulator]]] = {
 
 
 async def serve(emulator: Emulator) -> None:
-    """Print the address as the first line, then serve until cancelled."""
+    """Print the address as the first line, then serve until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # Set here, because a shell starts what runs in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
     async with emulator:
         sys.stdout.write(f"{emulator.url}\n")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        await stop.wait()
 
 
 def main() -> int:
@@ -46,8 +51,7 @@ def main() -> int:
         hidden=options.hidden,
         book_file=options.book,
     )
-    with suppress(KeyboardInterrupt):  # pragma: no branch - serving never returns
-        asyncio.run(serve(emulator))
+    asyncio.run(serve(emulator))
     return 0
 
 

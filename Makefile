@@ -5,6 +5,7 @@
 #   make check   lint, types, spelling and house rules
 #   make slow    tests that need minutes or install a server of their own
 #   make bench   measure; prints figures and asserts none
+#   make bench-page  the same, recorded in docs/explanation/benchmarks.md
 #   make cover   the tests with branch coverage
 #   make mutants break breaker, retry budget and ledger in every small way; tests notice
 #   make faults  break backends in every known way, over real HTTP, and judge
@@ -19,7 +20,7 @@ QUESTION := What are metabolic pathways?
 # A terminal keeps serving; CI or a pipe stops after the answer.
 ONCE := $(if $(CI),--once,$(shell test -t 1 || echo --once))
 
-.PHONY: run test check slow bench cover mutants faults faults-full docs clean
+.PHONY: run test check slow bench bench-page cover mutants faults faults-full docs clean
 
 run: $(VENV)/installed
 	$(BIN)/plb serve --config config.toml --ask "$(QUESTION)" $(ONCE)
@@ -43,6 +44,9 @@ bench: $(VENV)/tools
 cover: $(VENV)/tools
 	$(BIN)/python -m coverage run -m pytest -m "not slow and not faults"
 	$(BIN)/python -m coverage report
+
+bench-page: $(VENV)/tools
+	$(BIN)/python -m tests.bench --page
 
 faults: $(VENV)/tools
 	$(BIN)/python -m tests.faults

@@ -112,7 +112,7 @@ class Balancer:
                     await self.ledger.open()
                 try:
                     await start_all(self._plan.backends.values())
-                except BaseException:
+                except BaseException:  # cancelled too: the ledger must not stay open
                     if self.ledger is not None:
                         await self.ledger.close()
                     raise

@@ -224,7 +224,8 @@ class NoAnswer(RequestError):
 class BackendError(RequestError):
     """A backend failed.
 
-    `retryable` allows another attempt on the same backend. `sent` is False only when
+    `retryable` says that the same call may do better later, for plugins that poll; the
+    core goes by its table of actions. `sent` is False only when
     provably not one byte of the request left, so that nothing can have been billed.
     `retry_after_s` is the wait the backend asked for.
     `billed_micro_usd` is what the call certainly cost, 0 for a refusal that bills

@@ -3,6 +3,8 @@
 Each `plb_register_*` hook runs once, when the plugin is loaded, and hands over a
 `Provider` (or several). No hook is called per request: the objects that a provider
 builds are plain objects, called by plain method calls.
+
+The bodies below never run: pluggy calls implementations, and reads only the signature.
 """
 
 from __future__ import annotations

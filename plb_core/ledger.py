@@ -7,6 +7,7 @@ reservation is durable in the store before `reserve` returns.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, tzinfo
 from functools import partial
@@ -50,7 +51,8 @@ class Ledger:
         self._announce = announce
         self._day = date.min
         self._spending = Spending(caps)
-        self._unknown: dict[str, Reservation] = {}
+        # Ordered: a dict finds its oldest key ever more slowly as keys are deleted.
+        self._unknown: OrderedDict[str, Reservation] = OrderedDict()
         self._unwritten: dict[str, LedgerRow] = {}
         self._available = True
         self._freed: asyncio.Future[None] | None = None
@@ -210,7 +212,7 @@ class Ledger:
         if row.state == "unknown":
             self._unknown[row.attempt_id] = reservation
             if len(self._unknown) > UNKNOWN_KEPT:
-                del self._unknown[next(iter(self._unknown))]
+                self._unknown.popitem(last=False)
         self._write(row)
         if freed_micro_usd:
             self._wake()

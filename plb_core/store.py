@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from datetime import date
 from typing import Final
 
@@ -21,7 +21,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._open: dict[str, LedgerRow] = {}
-        self._closed: dict[str, LedgerRow] = {}
+        self._closed: OrderedDict[str, LedgerRow] = OrderedDict()
         self._spent: dict[date, dict[Scope, int]] = {}
 
     async def start(self) -> None:
@@ -58,7 +58,7 @@ class MemoryStore:
         self._open.pop(row.attempt_id, None)
         self._closed[row.attempt_id] = row
         if len(self._closed) > CLOSED_KEPT:
-            del self._closed[next(iter(self._closed))]
+            self._closed.popitem(last=False)
         before = 0
         if known is not None and known.state != "reserved":
             before = known.charged_micro_usd

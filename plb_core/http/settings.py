@@ -58,7 +58,7 @@ class HttpSettings:
     max_answer_bytes: int = attrs.field(
         default=8 * 1024 * 1024,
         validator=at_least(1024),
-        metadata=doc("Largest whole answer, in bytes."),
+        metadata=doc("Largest whole answer, or line of a stream, in bytes."),
     )
     max_stream_bytes: int = attrs.field(
         default=32 * 1024 * 1024,

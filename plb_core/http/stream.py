@@ -76,14 +76,19 @@ class HttpStream:
         """Yield each server-sent event that has data; raise `BadAnswer` on a cut."""
         name = "message"
         data: list[str] = []
+        size = 0
         async for batch in self._batches():
             for line in batch:
                 if line.startswith("data:"):
                     data.append(line[6:] if line.startswith("data: ") else line[5:])
+                    size += len(line)
+                    if size > self._answer_limit:
+                        raise too_large(self._answer_limit)
                 elif not line:
                     if data:
                         yield SseEvent(name, "\n".join(data))
                         data = []
+                        size = 0
                     name = "message"
                 elif line.startswith("event:"):
                     name = line[6:].strip()
@@ -94,8 +99,12 @@ class HttpStream:
             yield SseEvent(name, "\n".join(data))
 
     async def _batches(self) -> AsyncIterator[list[str]]:
-        """Yield the complete lines of each piece that arrives."""
-        size = 0
+        """Yield the complete lines of each piece that arrives.
+
+        What is kept until its line ends is bounded as a whole answer is: a stream is
+        long because it has many lines.
+        """
+        size = kept = 0
         unfinished: list[bytes] = []
         while chunk := await self._exchange.read():
             if not size:
@@ -108,8 +117,12 @@ class HttpStream:
                 unfinished.append(head)
                 yield _decoded(b"".join(unfinished))
                 unfinished.clear()
+                kept = 0
             if rest:
                 unfinished.append(rest)
+                kept += len(rest)
+                if kept > self._answer_limit:
+                    raise too_large(self._answer_limit)
         if unfinished:
             if not self.framed:
                 raise CutAnswer("the answer was cut within a line")

@@ -1,16 +1,20 @@
 """`make bench`: measure plb and print the figures; asserts nothing.
 
-`python -m tests.bench NAME …` runs only what is named.
+`python -m tests.bench NAME …` runs only what is named; `--page` first also records the
+output in docs/explanation/benchmarks.md, as `make bench-page` does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from plb_core import Choice, Provider, hookimpl
 from plb_core.balancer import Balancer
@@ -23,6 +27,8 @@ from plb_core.testing.fakes import FakeBackend, FakePlugin, candidate, outcome
 from plb_core.types import Query
 
 QUERY = Query("What is glycolysis?", kind="mechanism")
+PAGE = Path(__file__).parents[2] / "docs/explanation/benchmarks.md"
+MARK = "<!-- Written by `make bench-page`. -->"
 ROUNDS = 7
 CALLS = 4000
 
@@ -218,10 +224,17 @@ PARTS = {"algorithms": algorithms, "ask": ask, "start": start, "gateway": gatewa
 
 def main() -> int:
     """Run the named parts, or all."""
-    for name in sys.argv[1:] or PARTS:
-        print(f"\n{PARTS[name].__doc__}")
-        for line in PARTS[name]():
+    names = sys.argv[1:]
+    record = names[:1] == ["--page"]
+    shown = []
+    for name in names[record:] or PARTS:
+        for line in (f"\n{PARTS[name].__doc__}", *PARTS[name]()):
             print(line, flush=True)
+            shown.append(line)
+    if record:
+        head = PAGE.read_text().partition(MARK)[0]
+        where = f"Python {platform.python_version()}, {os.cpu_count()} cores"
+        PAGE.write_text("\n".join([f"{head}{MARK}\n\n```text", where, *shown, "```\n"]))
     return 0
 
 

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -384,6 +385,38 @@ async def test_an_endless_answer_ends_at_the_limit() -> None:
         with pytest.raises(BadAnswer, match="larger than 200000 bytes"):
             await lines(client)
         await server.until(lambda: server.open == 0)
+
+
+async def one_long_line(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1000\r\n" + b" " * 4096 + b"\r\n")
+        await writer.drain()
+
+
+async def one_long_event(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1000\r\ndata:" + b" " * 4090 + b"\n\r\n")
+        await writer.drain()
+
+
+@pytest.mark.asyncio
+async def test_what_a_stream_keeps_is_bounded_as_a_whole_answer_is() -> None:
+    """A stream without line ends was kept whole, up to the limit of all its lines."""
+    limits: dict[str, Any] = {
+        "max_answer_bytes": 100_000,
+        "max_stream_bytes": 10_000_000,
+    }
+    async with pair(one_long_line, **limits) as (_, client):
+        with pytest.raises(BadAnswer, match="larger than 100000 bytes"):
+            await lines(client)
+    async with pair(one_long_event, **limits) as (_, client):
+        with pytest.raises(BadAnswer, match="larger than 100000 bytes"):
+            await events(client)
+    async with pair(endless, **limits) as (_, client):
+        with pytest.raises(BadAnswer, match="larger than 10000000 bytes"):
+            await lines(client)
 
 
 @pytest.mark.asyncio

@@ -165,7 +165,7 @@ def test_nothing_dangerous_is_called(path: Path) -> None:
     forbidden = {"eval", "exec", "__import__", "compile"}
     modules = {"pickle", "marshal", "shelve", "yaml"}
     # `custom` compiles an expression tree that it has checked node by node.
-    allowed = {"expression.py": {"compile", "eval"}}.get(path.name, set())
+    allowed = {"expression.py": {"compile"}}.get(path.name, set())
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

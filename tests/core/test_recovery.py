@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -261,3 +263,28 @@ async def test_extra_attempts_stay_a_small_share_when_everything_fails(
 
 async def test_every_default_action_has_a_meaning() -> None:
     assert set(DEFAULT_ACTIONS.values()) <= set(MEANING)
+
+
+class Held:
+    """What a call had read when it failed."""
+
+
+async def test_a_failed_call_leaves_nothing_of_what_it_read_in_memory(
+    rig: MakeRig,
+) -> None:
+    """8 MiB of each refused answer stayed until a garbage collection."""
+    r = rig("[backend.a]\n[backend.b]\n")
+    seen = []
+
+    async def fail(query: object, timeout_s: float) -> Answer:
+        held = Held()
+        seen.append(weakref.ref(held))
+        raise BadAnswer("too large")
+
+    r.a.ask = fail  # type: ignore[method-assign]
+    gc.disable()
+    try:
+        assert (await r.balancer.ask("q")).backend == "b"
+        assert [each() for each in seen] == [None]
+    finally:
+        gc.enable()

@@ -314,7 +314,7 @@ class Balancer:
         if plan.classifier is not None and not query.kind and query.text:
             decision = classify(plan.classifier, query)
         if not query.kind:
-            query = attrs.evolve(query, kind=decision.kind)
+            query = query.of_kind(decision.kind)
         needs = query.needs | {need} if need else query.needs
         pool = plan.pool(query.model, needs, decision.wanted)
         trace = Trace(

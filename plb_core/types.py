@@ -68,6 +68,28 @@ class Query:
     attributes: Mapping[str, str] = attrs.field(default=NO_ATTRIBUTES, repr=False)
     deadline_s: float | None = None
 
+    def of_kind(self, kind: str) -> Query:
+        """Return the same query with another kind.
+
+        Written out because every question passes here: `attrs.evolve` takes 4 µs more.
+        """
+        return Query(
+            self.text,
+            self.model,
+            kind,
+            self.session,
+            self.messages,
+            self.max_output_tokens,
+            self.needs,
+            self.options,
+            self.region,
+            self.coordinates,
+            self.budget_micro_usd,
+            self.client,
+            self.attributes,
+            self.deadline_s,
+        )
+
 
 @attrs.frozen
 class Decision:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,3 +116,11 @@ def test_a_secret_never_shows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         pickle.dumps(secret)
     with pytest.raises(TypeError):
         copy.copy(secret)
+
+
+def test_a_query_of_another_kind_is_otherwise_the_same() -> None:
+    """Every field is set to something of its own, so that none can be left out."""
+    own: dict[str, Any] = {field.name: field.name for field in attrs.fields(Query)}
+    query = Query(**own)
+    changed = query.of_kind("other")
+    assert changed == attrs.evolve(query, kind="other")
